@@ -1,0 +1,44 @@
+"""The command line: `python -m app COMMAND`. A command's code is imported only when it is run."""
+
+import argparse
+import importlib
+import sys
+
+from app.core.errors import AppError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "serve": ("app.main", "serve a model over HTTP"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    name = arguments[0] if arguments else "--help"
+    if name not in COMMANDS:
+        return print_overview(name)
+    module = importlib.import_module(COMMANDS[name][0])
+    parser = argparse.ArgumentParser(prog=f"python -m app {name}", description=COMMANDS[name][1])
+    module.add_arguments(parser)
+    try:
+        status: int = module.run(parser.parse_args(arguments[1:]))
+    except AppError as error:
+        print(f"error: {error.sentence}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def print_overview(name: str) -> int:
+    asked = name in ("-h", "--help", "help")
+    out = sys.stdout if asked else sys.stderr
+    if not asked:
+        print(f"error: there is no command {name[:40]!r}", file=out)
+    print("usage: python -m app COMMAND [options]\n\ncommands:", file=out)
+    for command, (_, summary) in COMMANDS.items():
+        print(f"  {command:<12} {summary}", file=out)
+    return 0 if asked else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
