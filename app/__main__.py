@@ -8,6 +8,8 @@ from app.core.errors import AppError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("app.main", "serve a model over HTTP"),
+    "smoke": ("app.bench.smoke_command", "ask a running server four questions"),
+    "bench": ("app.bench.command", "measure a running server under load"),
 }
 
 
