@@ -26,6 +26,7 @@ PARTS = {
     "settings": {"core", "settings"},
     "engine": {"core", "engine"},
     "api": {"core", "api", "settings"},
+    "plan": {"core", "plan"},
     "quantize": {"core", "quantize"},
     "bundled": {"core", "bundled"},
     "bench": {"core", "bench"},
