@@ -1,0 +1,30 @@
+"""Runs in `.venv-deploy`: which rules of the Compose specification's schema documents break.
+
+stdin: a list of Compose documents. stdout: for each, a list of sentences.
+"""
+
+import json
+import sys
+from importlib.metadata import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+
+SCHEMA = "compose/config/compose_spec.json"
+
+
+def main() -> None:
+    (path,) = (file for file in files("docker-compose") or () if str(file) == SCHEMA)
+    schema = json.loads(Path(str(path.locate())).read_text())
+    validator = jsonschema.Draft7Validator(schema)
+    found = [[describe(error) for error in validator.iter_errors(d)] for d in json.load(sys.stdin)]
+    json.dump(found, sys.stdout)
+
+
+def describe(error: Any) -> str:
+    return f"{'.'.join(map(str, error.absolute_path))}: {error.message}"
+
+
+if __name__ == "__main__":
+    main()
