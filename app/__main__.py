@@ -8,6 +8,7 @@ from app.core.errors import AppError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("app.main", "serve a model over HTTP"),
+    "keys": ("app.settings.command", "make and list API keys"),
     "smoke": ("app.bench.smoke_command", "ask a running server four questions"),
     "bench": ("app.bench.command", "measure a running server under load"),
 }

@@ -17,7 +17,7 @@ OWNERS = {
     "llmcompressor": {"quantize"},
     "fastapi": {"api"},
     "starlette": {"api"},
-    "uvicorn": {"main"},
+    "uvicorn": {"server"},
 }
 
 # A part of `app`, and the parts it may import. `main` and `__main__` compose and may import any.
@@ -30,6 +30,8 @@ PARTS = {
     "quantize": {"core", "quantize"},
     "bundled": {"core", "bundled"},
     "bench": {"core", "bench"},
+    "lifecycle": {"core"},
+    "server": {"core"},
 }
 
 

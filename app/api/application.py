@@ -1,0 +1,117 @@
+"""The applications: the API, and the management port's three routes."""
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from app.api.body import JsonBody
+from app.api.door import Door
+from app.api.endpoints import models, probes, service, stateless
+from app.api.error_rendering import ErrorRendering
+from app.api.keep_alive import SseKeepAlive
+from app.api.observation import Observation
+from app.api.resources import Resources
+from app.core.errors import InvalidRequest
+from app.core.foreign_errors import adopt
+from app.core.routes import MANAGEMENT_ROUTES, ROUTES, Route, RouteTable
+
+TITLE = "W8A8 gateway"
+
+
+def create_app(
+    resources: Resources, *, max_body_bytes: int, body_timeout_s: float, sse_keep_alive_s: float
+) -> FastAPI:
+    """The API. Ours are bound at once; `join_engine` adds the engine's routes when it is loaded."""
+    middleware = [
+        Middleware(Observation, metrics=resources.metrics),
+        Middleware(ErrorRendering, translate=resources.translate),
+        door(resources, ROUTES),
+        Middleware(JsonBody, max_bytes=max_body_bytes, timeout_s=body_timeout_s),
+        Middleware(SseKeepAlive, interval_s=sse_keep_alive_s),
+    ]
+    app = bare_app(resources, middleware)
+    for router in (probes, service, models, stateless):
+        app.include_router(router)
+    return app
+
+
+def create_management_app(resources: Resources) -> FastAPI:
+    """Probes and metrics without a key, for a port that only the platform reaches."""
+    middleware = [
+        Middleware(Observation, metrics=resources.metrics),
+        Middleware(ErrorRendering, translate=resources.translate),
+        door(resources, MANAGEMENT_ROUTES),
+    ]
+    app = bare_app(resources, middleware)
+    app.include_router(probes)
+    return app
+
+
+def door(resources: Resources, routes: tuple[Route, ...]) -> Middleware:
+    return Middleware(
+        Door,
+        table=RouteTable(routes),
+        keys=resources.keys,
+        state=resources.state,
+        metrics=resources.metrics,
+    )
+
+
+def bare_app(resources: Resources, middleware: list[Middleware]) -> FastAPI:
+    app = FastAPI(
+        title=TITLE,
+        version=resources.version,
+        docs_url=None,  # its pages load scripts from a foreign host
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        middleware=middleware,
+        exception_handlers={
+            RequestValidationError: refuse_invalid_fields,
+            HTTPException: refuse_as_framework_says,
+        },
+        redirect_slashes=False,
+    )
+    app.state.resources = resources
+    return app
+
+
+def join_engine(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """Take the routes of the table out of the engine's routers; everything else stays outside."""
+    ours = {pair for route in app.routes for pair in pairs_of(route)}
+    wanted = {(route.method, route.template) for route in ROUTES} - ours
+    picked = APIRouter()
+    for router in routers:
+        for route in router.routes:
+            if wanted & pairs_of(route):
+                picked.routes.append(route)
+    app.include_router(picked)
+    app.openapi_schema = None
+
+
+def pairs_of(route: Any) -> set[tuple[str, str]]:
+    """The methods and the path of a route, as the route table writes them."""
+    path = getattr(route, "path", "").replace(":path}", "}")
+    return {(method, path) for method in getattr(route, "methods", None) or ()}
+
+
+async def refuse_invalid_fields(_: Request, error: Exception) -> NoReturn:
+    """A request model's verdict, as one sentence about its first problem, naming the field."""
+    problems = error.errors() if isinstance(error, RequestValidationError) else []
+    first = problems[0] if problems and isinstance(problems[0], dict) else {}
+    place = [str(part) for part in first.get("loc", ()) if part != "body"]
+    # pydantic names the branch of a union after the field; a client knows only fields and indices.
+    field = ".".join(
+        part for part in place if (part.isidentifier() and part.islower()) or part.isdigit()
+    )
+    reason = str(first.get("msg", "The request is not valid.")).removeprefix("Value error, ")
+    sentence = f"{field}: {reason}" if field else reason
+    raise InvalidRequest(sentence, param=field or None, code="invalid_value") from error
+
+
+async def refuse_as_framework_says(_: Request, error: Exception) -> NoReturn:
+    assert isinstance(error, HTTPException)  # noqa: S101 (registered for it)
+    raise adopt(error.status_code, str(error.detail)) from error

@@ -1,0 +1,90 @@
+"""Reads a request's body once, bounded in size and time, and refuses what is not proper JSON."""
+
+import asyncio
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.context import context_of, header_of
+from app.core.errors import InvalidRequest, RequestError
+from app.core.request_rules import check
+from app.core.strict_json import parse_object
+
+
+class ClientGone(Exception):
+    """The client left before its body was there; nobody is left to answer."""
+
+
+class JsonBody:
+    def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float) -> None:
+        self.app, self.max_bytes, self.timeout_s = app, max_bytes, timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            return await self.app(scope, receive, send)
+        route = context_of(scope).route
+        assert route is not None  # noqa: S101 (the door has set it)
+        self.check_headers(scope)
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                body = await self.read(receive)
+        except TimeoutError:
+            raise RequestError(
+                f"The body was not there within {self.timeout_s:g} s.",
+                status=408,
+                code="body_timeout",
+            ) from None
+        except ClientGone:
+            return None
+        if body or route.needs_engine:
+            check(route.template, parse_object(body))
+        return await self.app(scope, replay(body, receive), send)
+
+    def check_headers(self, scope: Scope) -> None:
+        """What the headers already tell: wrong type, compressed, too large."""
+        if (header_of(scope, b"content-encoding") or b"identity").lower() != b"identity":
+            raise InvalidRequest(
+                "Compressed bodies are not taken.", status=415, code="unsupported_encoding"
+            )
+        length = header_of(scope, b"content-length")
+        if length is not None and length.isdigit() and int(length) > self.max_bytes:
+            raise self.too_large()
+        media_type = (header_of(scope, b"content-type") or b"").partition(b";")[0].strip()
+        if length != b"0" and media_type.lower() != b"application/json":
+            raise InvalidRequest(
+                "The body has to be JSON, with `Content-Type: application/json`.",
+                status=415,
+                code="unsupported_media_type",
+            )
+
+    async def read(self, receive: Receive) -> bytes:
+        """The whole body; stops at the first byte too many."""
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > self.max_bytes:
+                raise self.too_large()
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                return b"".join(chunks)
+
+    def too_large(self) -> RequestError:
+        return RequestError(
+            f"The body is larger than limits.max_body_bytes ({self.max_bytes} bytes).",
+            status=413,
+            code="request_too_large",
+        )
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body in one message, then whatever comes after it."""
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_replayed() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return receive_replayed

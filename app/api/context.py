@@ -1,0 +1,39 @@
+"""What the gateway knows of the request in hand; travels in the ASGI scope."""
+
+import uuid
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from starlette.types import Scope
+
+from app.core.envelopes import Family
+from app.core.keys import Key
+from app.core.meter import Meter
+from app.core.routes import Route
+
+SCOPE_KEY = "gateway.request"
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """Filled in by one middleware after another; read at the end by the observation."""
+
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    started: float = field(default_factory=perf_counter)
+    client_request_id: str = ""
+    family: Family = Family.OPENAI
+    route: Route | None = None
+    key: Key | None = None
+    meter: Meter = field(default_factory=Meter)
+    is_stream: bool = False
+    error_code: str = ""
+
+
+def context_of(scope: Scope) -> RequestContext:
+    context: RequestContext = scope[SCOPE_KEY]
+    return context
+
+
+def header_of(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of that name (lower case)."""
+    return next((value for key, value in scope["headers"] if key == name), None)

@@ -1,0 +1,68 @@
+"""Comment lines on a stream that waits, so that no proxy between us and the client gives it up."""
+
+import asyncio
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+COMMENT = b": keep-alive\n\n"
+
+
+class SseKeepAlive:
+    """`interval_s` 0: never."""
+
+    def __init__(self, app: ASGIApp, interval_s: float) -> None:
+        self.app, self.interval_s = app, interval_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or not self.interval_s:
+            return await self.app(scope, receive, send)
+        stream = QuietStream(send, self.interval_s)
+        try:
+            await self.app(scope, receive, stream.send)
+        finally:
+            stream.stop()
+        return None
+
+
+class QuietStream:
+    """Wraps `send`: a task writes a comment whenever nothing was sent for the interval.
+
+    The task only looks at a time that `send` notes, so an event costs no timer of its own.
+    """
+
+    def __init__(self, send: Send, interval_s: float) -> None:
+        self._send, self._interval_s = send, interval_s
+        self._task: asyncio.Task[None] | None = None
+        self._last = 0.0
+        self._now = asyncio.get_running_loop().time
+
+    async def send(self, message: Message) -> None:
+        self._last = self._now()
+        if message["type"] == "http.response.start":
+            await self._send(message)
+            if is_event_stream(message):
+                self._task = asyncio.create_task(self._comment())
+            return
+        if not message.get("more_body", False):
+            self.stop()
+        await self._send(message)
+
+    async def _comment(self) -> None:
+        while True:
+            quiet = self._now() - self._last
+            if quiet >= self._interval_s:
+                await self._send({"type": "http.response.body", "body": COMMENT, "more_body": True})
+                self._last, quiet = self._now(), 0.0
+            await asyncio.sleep(self._interval_s - quiet)
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+
+def is_event_stream(start: Message) -> bool:
+    return any(
+        name == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in start.get("headers", ())
+    )

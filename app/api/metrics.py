@@ -1,0 +1,93 @@
+"""Every metric of ours. Label values come from the route table, the key file and constants."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from app.core.loaded_model import LoadedModel
+from app.core.state import Phase
+from app.core.version import VERSION
+
+# From a prefix-cache hit on a small model to a long prompt on a busy card.
+TTFT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 20, 40, 80)
+INTER_TOKEN_BUCKETS = (
+    *(0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1),
+    *(0.15, 0.2, 0.3, 0.5, 0.75, 1, 2.5, 5),
+)
+DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 300, 600)
+
+NO_KEY = "none"
+NO_ROUTE = "unmatched"
+
+
+class Metrics:
+    """The gateway's own series; vLLM's `vllm:` ones stand beside them in the same registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.requests = Counter(
+            "gateway_requests",
+            "Answered requests, by route template, HTTP status and key name.",
+            ["route", "status", "key"],
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "gateway_requests_in_flight", "Requests that are being answered.", registry=registry
+        )
+        self.time_to_first_token = Histogram(
+            "gateway_time_to_first_token_seconds",
+            "From a request's arrival to the first event of its stream.",
+            ["route"],
+            buckets=TTFT_BUCKETS,
+            registry=registry,
+        )
+        self.inter_token_latency = Histogram(
+            "gateway_inter_token_latency_seconds",
+            "Between one event of a stream and the next.",
+            ["route"],
+            buckets=INTER_TOKEN_BUCKETS,
+            registry=registry,
+        )
+        self.duration = Histogram(
+            "gateway_request_duration_seconds",
+            "From a request's arrival to the end of its answer.",
+            ["route"],
+            buckets=DURATION_BUCKETS,
+            registry=registry,
+        )
+        self.prompt_tokens = Counter(
+            "gateway_prompt_tokens", "Prompt tokens, by key name.", ["key"], registry=registry
+        )
+        self.completion_tokens = Counter(
+            "gateway_completion_tokens",
+            "Completion tokens, by key name.",
+            ["key"],
+            registry=registry,
+        )
+        self.auth_failures = Counter(
+            "gateway_auth_failures",
+            "Requests refused for their key.",
+            ["reason"],
+            registry=registry,
+        )
+        for reason in ("missing", "unknown", "scope"):
+            self.auth_failures.labels(reason)
+        self.build = Gauge(
+            "gateway_build_info", "1, with versions.", ["version", "vllm"], registry=registry
+        )
+        self.quantization = Gauge(
+            "gateway_quantization_info",
+            "1, with the scheme and the kernel class that vLLM chose.",
+            ["scheme", "kernel"],
+            registry=registry,
+        )
+        self.state = Gauge(
+            "gateway_state", "1 for the state the service is in.", ["state"], registry=registry
+        )
+        self.show_phase(Phase.STARTING)
+
+    def show_phase(self, current: Phase) -> None:
+        for phase in Phase:
+            self.state.labels(phase.value).set(phase is current)
+
+    def show_model(self, loaded: LoadedModel, vllm_version: str) -> None:
+        self.build.labels(VERSION, vllm_version).set(1)
+        self.quantization.labels(loaded.scheme, loaded.kernel).set(1)

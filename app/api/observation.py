@@ -1,0 +1,120 @@
+"""Measures and logs each request, and gives it its id. Outermost of our middlewares."""
+
+import logging
+from time import perf_counter
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.context import SCOPE_KEY, RequestContext, header_of
+from app.api.metrics import NO_KEY, NO_ROUTE, Metrics
+from app.core.envelopes import Family, shorten
+from app.core.meter import current_meter
+
+logger = logging.getLogger("gateway.access")
+CLIENT_CLOSED = 499  # nginx's number for a client that left before its answer
+
+_QUIET = frozenset({"/health", "/ready", "/metrics"})  # probes: logged at debug
+
+
+class Observation:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        context = begin(scope)
+        token = current_meter.set(context.meter)
+        watch = ResponseWatch(context, send, self.metrics)
+        self.metrics.in_flight.inc()
+        try:
+            await self.app(scope, receive, watch.send)
+        finally:
+            current_meter.reset(token)
+            self.metrics.in_flight.dec()
+            self.record(scope, context, watch)
+        return None
+
+    def record(self, scope: Scope, context: RequestContext, watch: "ResponseWatch") -> None:
+        metrics, meter = self.metrics, context.meter
+        route = context.route.template if context.route else NO_ROUTE
+        key = context.key.name if context.key else NO_KEY
+        status = watch.status if watch.is_complete or watch.status >= 400 else CLIENT_CLOSED
+        duration = perf_counter() - context.started
+        metrics.requests.labels(route, str(status), key).inc()
+        metrics.duration.labels(route).observe(duration)
+        if meter.prompt_tokens:
+            metrics.prompt_tokens.labels(key).inc(meter.prompt_tokens)
+            metrics.completion_tokens.labels(key).inc(meter.completion_tokens)
+        level = logging.DEBUG if route in _QUIET else logging.INFO
+        if not logger.isEnabledFor(level):
+            return
+        line = {
+            "request_id": context.id,
+            "client_request_id": context.client_request_id,
+            "method": scope["method"][:16],
+            "route": route,
+            "status": status,
+            "key": key,
+            "stream": context.is_stream,
+            "duration_ms": round(duration * 1000, 1),
+            "ttft_ms": round(watch.ttft * 1000, 1) if watch.ttft is not None else None,
+            "prompt_tokens": meter.prompt_tokens,
+            "completion_tokens": meter.completion_tokens,
+            "finish_reason": meter.finish_reason,
+            "error": context.error_code,
+        }
+        logger.log(level, "request", extra={k: v for k, v in line.items() if v not in ("", None)})
+
+
+def begin(scope: Scope) -> RequestContext:
+    """The context of a new request; our id is the one that vLLM sees, the client's is recorded."""
+    context = RequestContext()
+    if given := header_of(scope, b"x-request-id"):
+        context.client_request_id = shorten(given.decode("latin-1"), 128)
+    if scope["path"].startswith("/v1/messages"):
+        context.family = Family.ANTHROPIC
+    scope[SCOPE_KEY] = context
+    return context
+
+
+class ResponseWatch:
+    """Wraps `send`: notes the status, the end, and the times of a stream's events."""
+
+    __slots__ = ("_last", "_send", "context", "is_complete", "metrics", "status", "ttft")
+
+    def __init__(self, context: RequestContext, send: Send, metrics: Metrics) -> None:
+        self.context, self._send, self.metrics = context, send, metrics
+        self.status = 0
+        self.is_complete = False
+        self.ttft: float | None = None
+        self._last = 0.0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = message["headers"] = list(message.get("headers", ()))
+            headers.append((b"x-request-id", self.context.id.encode()))
+            self.context.is_stream = any(
+                name == b"content-type" and value.startswith(b"text/event-stream")
+                for name, value in headers
+            )
+        elif message["type"] == "http.response.body":
+            if self.context.is_stream and not (body := message.get("body", b"")).startswith(b":"):
+                self.note_event(bool(body))
+            self.is_complete = not message.get("more_body", False)
+        await self._send(message)
+
+    def note_event(self, has_body: bool) -> None:
+        """An event of the stream goes out now; comments and the empty last message do not count."""
+        route = self.context.route
+        if not has_body or route is None:
+            return
+        now = perf_counter()
+        if self.ttft is None:
+            self.ttft = now - self.context.started
+            self.metrics.time_to_first_token.labels(route.template).observe(self.ttft)
+        else:
+            self.metrics.inter_token_latency.labels(route.template).observe(now - self._last)
+        self._last = now

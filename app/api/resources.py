@@ -1,0 +1,36 @@
+"""What the endpoints share; one object on the application's state."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+
+from app.api.metrics import Metrics
+from app.core.engine_view import EngineView
+from app.core.errors import InternalError, RequestError
+from app.core.keys import KeyRing
+from app.core.state import ServiceState
+
+
+@dataclass
+class Resources:
+    """`engine` is None until it is connected; `plan` is what the start said about memory."""
+
+    state: ServiceState
+    keys: KeyRing
+    metrics: Metrics
+    version: str
+    model_name: str
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    engine: EngineView | None = None
+
+    def translate(self, error: Exception) -> RequestError:
+        if self.engine is not None:
+            return self.engine.translate(error)
+        return InternalError("The server failed to answer this request.")
+
+
+def resources_of(request: Request) -> Resources:
+    resources: Resources = request.app.state.resources
+    return resources

@@ -1,0 +1,60 @@
+"""Log records as one line each: JSON for machines, short text for a terminal.
+
+A record never holds a prompt, a completion or a key; what is logged of a request is listed in
+app/api/observation.py.
+"""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, object]:
+    """What was given as `extra`."""
+    return {name: value for name, value in vars(record).items() if name not in _PLAIN}
+
+
+class JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= fields_of(record)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        clock = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        extra = " ".join(f"{name}={value}" for name, value in fields_of(record).items())
+        line = f"{clock} {record.levelname.lower():<7} {record.getMessage()}  {extra}".rstrip()
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def configure_logging(level: str, style: str) -> None:
+    """Our own log goes to standard output; vLLM's keeps to standard error.
+
+    `style`: json, text, or auto (text on a terminal).
+    """
+    if style == "auto":
+        style = "text" if sys.stdout.isatty() else "json"
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(TextFormatter() if style == "text" else JsonFormatter())
+    logger = logging.getLogger("gateway")
+    logger.handlers = [handler]
+    logger.setLevel(level.upper())
+    logger.propagate = False
+    for name in ("uvicorn", "uvicorn.error"):
+        logging.getLogger(name).handlers = [handler]
+        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).propagate = False

@@ -1,0 +1,33 @@
+"""The environment variables that vLLM reads, set once before it is imported."""
+
+from collections.abc import MutableMapping
+from pathlib import Path
+
+from app.core.engine_options import EngineOptions
+
+# Names under which vLLM and the CUDA runtime would log or send what we never do, or that open
+# routes we do not serve. Set whatever the environment says.
+FORCED = {
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # fork copies a process with running threads
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_DO_NOT_TRACK": "1",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # standard output is our own log
+    "VLLM_SERVER_DEV_MODE": "0",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",
+    "VLLM_ALLOW_INSECURE_SERIALIZATION": "0",
+    "VLLM_ENABLE_RESPONSES_API_STORE": "0",
+}
+
+
+def prepare_environment(
+    options: EngineOptions, log_level: str, hf_token: str | None, environ: MutableMapping[str, str]
+) -> None:
+    """Tell vLLM what it can only be told by environment. Has to run before `import vllm`."""
+    environ.update(FORCED)
+    environ["VLLM_LOGGING_LEVEL"] = log_level.upper()
+    environ["VLLM_CPU_KVCACHE_SPACE"] = str(options.cpu_kv_cache_gib)
+    environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if hf_token:
+        environ["HF_TOKEN"] = hf_token
+    if Path(options.model).is_dir():
+        environ["HF_HUB_OFFLINE"] = "1"  # a local model needs nobody else

@@ -1,0 +1,83 @@
+"""A running engine with vLLM's serving objects and routers, as the rest of the service sees it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import vllm
+from vllm.entrypoints.anthropic.api_router import router as anthropic_router
+from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.openai.chat_completion.api_router import router as chat_router
+from vllm.entrypoints.openai.completion.api_router import router as completion_router
+from vllm.entrypoints.openai.responses.api_router import router as responses_router
+from vllm.entrypoints.serve.tokenize.api_router import router as tokenize_router
+
+from app.core.engine_options import EngineOptions
+from app.core.errors import RequestError
+from app.core.loaded_model import LoadedModel, refuse_other_scheme
+from app.engine.errors import translate
+from app.engine.loading import build_engine, read_loaded_model
+
+ROUTERS: tuple[Any, ...] = (
+    chat_router,
+    completion_router,
+    responses_router,
+    anthropic_router,
+    tokenize_router,
+)
+
+
+class Engine:
+    """A running engine. Made by `start`, in a thread; `connect` then ties it to the event loop."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        """Blocks until the model is loaded. Raises StartError or SettingsError."""
+        self._built = build_engine(options)
+        self._state: Any = None
+        self.loaded: LoadedModel
+
+    async def connect(self, state: Any, wanted_scheme: str | None) -> None:
+        """Start handling outputs, check what was loaded, and set up vLLM's serving objects.
+
+        Built in a thread, AsyncLLM has no output handler yet: a failure of the executor would go
+        unseen until the first request. Raises StartError where the model does not run as
+        `wanted_scheme`; None takes any.
+        """
+        client = self._built.client
+        client._run_output_handler()
+        self.loaded = await read_loaded_model(client)
+        if wanted_scheme is not None:
+            refuse_other_scheme(self.loaded, wanted_scheme)
+        await client.reset_mm_cache()
+        tasks = await client.get_supported_tasks()
+        await init_app_state(client, state, self._built.arguments, tasks)
+        self._state = state
+
+    @property
+    def routers(self) -> Sequence[Any]:
+        """vLLM's routers; the caller takes from them what its route table has."""
+        return ROUTERS
+
+    @property
+    def version(self) -> str:
+        return str(vllm.__version__)
+
+    @property
+    def is_dead(self) -> bool:
+        return bool(self._built.client.errored)
+
+    @property
+    def num_unfinished(self) -> int:
+        """Requests that are waiting or running in the engine."""
+        return int(self._built.client.get_num_unfinished_requests())
+
+    async def list_models(self) -> list[dict[str, Any]]:
+        """The models as OpenAI lists them; without the path that vLLM calls `root`."""
+        models = await self._state.openai_serving_models.show_available_models()
+        return [card.model_dump() | {"root": card.id} for card in models.data]
+
+    def translate(self, error: Exception) -> RequestError:
+        return translate(error)
+
+    def stop(self, timeout_s: float) -> None:
+        """Stop the engine's processes; blocks for `timeout_s` at most before they are killed."""
+        self._built.client.shutdown(timeout=timeout_s)

@@ -1,0 +1,211 @@
+"""`python -m app serve`: settings, engine and API put together."""
+
+import argparse
+import asyncio
+import logging
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import uvloop
+from prometheus_client import REGISTRY
+
+from app.api.application import create_app, create_management_app, join_engine
+from app.api.metrics import Metrics
+from app.api.resources import Resources
+from app.core.engine_options import EngineOptions, split_extra
+from app.core.errors import AppError
+from app.core.logs import configure_logging
+from app.core.state import ServiceState
+from app.core.version import VERSION
+from app.lifecycle import Lifecycle, Steps
+from app.server import Listener, bind, on_termination
+from app.settings.key_file import read_keys
+from app.settings.loading import EffectiveSettings, Sources, load_settings
+from app.settings.local_key import ensure_local_key, show_local_key
+from app.settings.model import Settings
+
+logger = logging.getLogger("gateway")
+ENGINE_STOP_S = 5.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, help="a YAML file of settings")
+    parser.add_argument("--profile", help="a profile's name or file, auto, or none")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting, by its full name",
+    )
+    parser.add_argument("--check", action="store_true", help="check the settings and end")
+    parser.add_argument(
+        "--print-config", action="store_true", help="print every setting and its source, and end"
+    )
+    parser.add_argument(
+        "--local-key",
+        type=Path,
+        metavar="FILE",
+        help="make a key for this machine if FILE has none yet, and print it when ready",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    effective = load_effective(arguments)
+    settings = effective.settings
+    split_extra(settings.engine.extra_args)
+    if arguments.print_config:
+        print("\n".join(effective.lines()))  # noqa: T201
+        return 0
+    if arguments.check:
+        print("The settings can be used.")  # noqa: T201
+        return 0
+    configure_logging(settings.log.level, settings.log.format)
+    local_key = arguments.local_key and ensure_local_key(
+        arguments.local_key, Path(settings.auth.keys_file)
+    )
+    try:
+        code = uvloop.run(serve(effective, local_key))
+    except AppError as error:
+        print(f"error: {error.sentence}", file=sys.stderr)  # noqa: T201
+        code = error.exit_code
+    return leave(code)
+
+
+def load_effective(arguments: argparse.Namespace) -> EffectiveSettings:
+    assignments = list(arguments.set)
+    if arguments.profile:
+        assignments.append(f"profile={arguments.profile}")
+    sources = Sources(
+        environ=os.environ,
+        assignments=assignments,
+        config_file=arguments.config,
+        dotenv_file=Path(".env"),
+    )
+    return load_settings(sources, choose_profile)
+
+
+def choose_profile() -> tuple[str, str]:
+    return "none", ""
+
+
+def engine_options(settings: Settings) -> EngineOptions:
+    shared = settings.engine.model_dump()
+    return EngineOptions(
+        model=settings.model.path,
+        revision=settings.model.revision,
+        served_name=settings.model.name,
+        **shared,
+    )
+
+
+class Service:
+    """The parts of a running service, and how they meet."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.state = ServiceState()
+        metrics = Metrics(REGISTRY)
+        self.state.observers.append(metrics.show_phase)
+        self.state.observers.append(lambda phase: logger.info("state", extra={"state": phase}))
+        self.resources = Resources(
+            state=self.state,
+            keys=read_keys(Path(settings.auth.keys_file)),
+            metrics=metrics,
+            version=VERSION,
+            model_name=settings.model.name,
+        )
+        self.app = create_app(
+            self.resources,
+            max_body_bytes=settings.limits.max_body_bytes,
+            body_timeout_s=settings.server.body_timeout_s,
+            sse_keep_alive_s=settings.server.sse_keep_alive_s,
+        )
+        self.listeners = list(self.make_listeners())
+
+    def make_listeners(self) -> Iterator[Listener]:
+        server = self.settings.server
+        tls = {"ssl_certfile": server.tls_certificate, "ssl_keyfile": server.tls_key}
+        sock = bind(server.host, server.port, "server.port (PORT)")
+        yield Listener(self.app, sock, timeout_keep_alive=server.keep_alive_s, **tls)
+        if server.management_port is not None:
+            sock = bind(server.management_host, server.management_port, "server.management_port")
+            yield Listener(create_management_app(self.resources), sock)
+
+    def load(self) -> Any:
+        """In a thread: import vLLM and start the engine; takes from seconds to minutes."""
+        from app.engine.environment import prepare_environment
+
+        options = engine_options(self.settings)
+        token = self.settings.model.hf_token
+        secret = token.get_secret_value() if token else None
+        prepare_environment(options, self.settings.log.level, secret, os.environ)
+        logger.info("importing vLLM")
+        from app.engine.serving import Engine
+
+        logger.info("loading the model", extra={"model": options.model})
+        return Engine(options)
+
+    async def connect(self, engine: Any) -> None:
+        wanted = None if self.settings.model.allow_unquantized else self.settings.model.scheme
+        self.resources.engine = engine
+        await engine.connect(self.app.state, wanted)
+        join_engine(self.app, engine.routers)
+        loaded = engine.loaded
+        self.resources.metrics.show_model(loaded, engine.version)
+        extra = {
+            "scheme": loaded.scheme,
+            "kernel": loaded.kernel,
+            "kv_tokens": loaded.num_kv_tokens,
+        }
+        logger.info("loaded", extra=extra)
+
+    def is_dead(self) -> bool:
+        return self.resources.engine is not None and self.resources.engine.is_dead
+
+    async def stop(self) -> None:
+        """End the listeners, then the engine. What still runs is told so, within a second."""
+        for listener in self.listeners:
+            listener.should_exit = True
+        if self.resources.engine is not None and not self.is_dead():
+            await asyncio.to_thread(self.resources.engine.stop, ENGINE_STOP_S)
+
+
+async def serve(effective: EffectiveSettings, local_key: str | None) -> int:
+    """Run the service to its end; returns the exit code."""
+    service = Service(effective.settings)
+    lifecycle = Lifecycle(
+        service.state,
+        Steps(service.load, service.connect, service.is_dead),
+        effective.settings.server.drain_timeout_s,
+    )
+    on_termination(lifecycle.terminate)
+    if effective.note:
+        logger.warning(effective.note)
+    address = service.listeners[0].address
+    logger.info("listening", extra={"address": address})
+    if local_key:
+        service.state.observers.append(
+            lambda phase: show_local_key(phase, address, local_key, service.resources.model_name)
+        )
+    listening = [asyncio.create_task(each.run_until_stopped()) for each in service.listeners]
+    try:
+        await lifecycle.run()
+    finally:
+        stopping = asyncio.create_task(service.stop())
+        await asyncio.gather(stopping, *listening)
+    return lifecycle.exit_code
+
+
+def leave(code: int) -> NoReturn:
+    """End the process now: a load given up, or a dead engine's threads, would hold it."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,68 @@
+"""uvicorn on one or two ports, and the signals that end it."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+
+from app.core.errors import StartError
+
+logger = logging.getLogger("gateway")
+
+
+class Listener(uvicorn.Server):
+    """A uvicorn server that leaves the process's signals alone: one place handles them."""
+
+    def __init__(self, app: Any, sock: socket.socket, **options: Any) -> None:
+        config = uvicorn.Config(
+            app,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=1,  # what still runs then is cancelled, and told so
+            **options,
+        )
+        super().__init__(config)
+        self._sock = sock
+        host, port = sock.getsockname()[:2]
+        scheme = "https" if config.is_ssl else "http"
+        self.address = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+    def capture_signals(self) -> Any:
+        return contextlib.nullcontext()
+
+    async def run_until_stopped(self) -> None:
+        await self.serve(sockets=[self._sock])
+
+
+def bind(host: str, port: int, setting: str) -> socket.socket:
+    """A listening socket, so that a port that is taken is said before anything is loaded."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+        sock.listen(2048)
+    except OSError as error:
+        sock.close()
+        raise StartError(
+            f"{setting}: cannot listen on {host} port {port} ({error.strerror}); choose another."
+        ) from None
+    sock.set_inheritable(True)
+    return sock
+
+
+def on_termination(act: Callable[[], None]) -> None:
+    """Call `act` on SIGTERM and SIGINT, each time one comes."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, act)

@@ -1,0 +1,41 @@
+"""The key that `make serve` makes for this machine: kept in a file that only its owner can read."""
+
+from pathlib import Path
+
+from app.core.errors import SettingsError
+from app.core.keys import Key, create_secret, digest_of
+from app.core.routes import Scope
+from app.core.state import Phase
+from app.settings.key_file import read_keys, write_keys, write_private
+
+NAME = "local"
+
+
+def ensure_local_key(secret_file: Path, keys_file: Path) -> str:
+    """The secret in `secret_file`, made if there is none, and known in `keys_file` as `local`."""
+    if secret_file.is_file():
+        if secret_file.stat().st_mode & 0o077:
+            raise SettingsError(f"{secret_file} can be read by others; run `chmod 600` on it.")
+        secret = secret_file.read_text(encoding="utf-8").strip()
+    else:
+        secret = create_secret()
+        write_private(secret_file, secret + "\n")
+    keys = list(read_keys(keys_file).keys) if keys_file.exists() else []
+    local = Key(NAME, digest_of(secret), frozenset(Scope))
+    if local not in keys:
+        write_keys(keys_file, [key for key in keys if key.name != NAME] + [local])
+    return secret
+
+
+def show_local_key(phase: Phase, address: str, secret: str, model: str) -> None:
+    """When the service is ready: the key, and a request that can be pasted into a shell."""
+    if phase is not Phase.READY:
+        return
+    print(  # noqa: T201 (what the user asked for with --local-key)
+        f"\nAPI key of this machine: {secret}\n\n"
+        f"curl {address}/v1/chat/completions \\\n"
+        f"  -H 'Authorization: Bearer {secret}' -H 'Content-Type: application/json' \\\n"
+        f'  -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": '
+        f'"What is 37 + 5?"}}]}}\'\n',
+        flush=True,
+    )
