@@ -102,14 +102,30 @@ async def refuse_invalid_fields(_: Request, error: Exception) -> NoReturn:
     """A request model's verdict, as one sentence about its first problem, naming the field."""
     problems = error.errors() if isinstance(error, RequestValidationError) else []
     first = problems[0] if problems and isinstance(problems[0], dict) else {}
-    place = [str(part) for part in first.get("loc", ()) if part != "body"]
-    # pydantic names the branch of a union after the field; a client knows only fields and indices.
-    field = ".".join(
-        part for part in place if (part.isidentifier() and part.islower()) or part.isdigit()
-    )
+    field = field_of(first.get("loc", ()), getattr(error, "body", None))
     reason = str(first.get("msg", "The request is not valid.")).removeprefix("Value error, ")
     sentence = f"{field}: {reason}" if field else reason
     raise InvalidRequest(sentence, param=field or None, code="invalid_value") from error
+
+
+def field_of(location: Sequence[str | int], body: Any) -> str:
+    """The field that pydantic means, as a path into `body`.
+
+    Its location also names branches of unions and validators; what the body does not have is one
+    of those, unless it is the last part and missing.
+    """
+    parts: list[str] = []
+    here = body
+    for number, part in enumerate(location):
+        is_last = number == len(location) - 1
+        is_key = isinstance(here, dict) and part in here
+        is_index = isinstance(here, list) and isinstance(part, int) and part < len(here)
+        if is_key or is_index:
+            here = here[part]
+        elif not (is_last and isinstance(here, dict)):
+            continue
+        parts.append(str(part))
+    return ".".join(parts)
 
 
 async def refuse_as_framework_says(_: Request, error: Exception) -> NoReturn:

@@ -19,10 +19,10 @@ class JsonBody:
         self.app, self.max_bytes, self.timeout_s = app, max_bytes, timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST":
-            return await self.app(scope, receive, send)
-        route = context_of(scope).route
-        assert route is not None  # noqa: S101 (the door has set it)
+        context = context_of(scope) if scope["type"] == "http" else None
+        route = context.route if context else None
+        if context is None or route is None or route.method != "POST" or not route.needs_engine:
+            return await self.app(scope, receive, send)  # nothing reads a body there
         self.check_headers(scope)
         try:
             async with asyncio.timeout(self.timeout_s):
@@ -35,8 +35,9 @@ class JsonBody:
             ) from None
         except ClientGone:
             return None
-        if body or route.needs_engine:
-            check(route.template, parse_object(body))
+        fields = parse_object(body)
+        check(route.template, fields)
+        context.meter.note_asked(fields)
         return await self.app(scope, replay(body, receive), send)
 
     def check_headers(self, scope: Scope) -> None:
@@ -49,7 +50,7 @@ class JsonBody:
         if length is not None and length.isdigit() and int(length) > self.max_bytes:
             raise self.too_large()
         media_type = (header_of(scope, b"content-type") or b"").partition(b";")[0].strip()
-        if length != b"0" and media_type.lower() != b"application/json":
+        if media_type.lower() != b"application/json":
             raise InvalidRequest(
                 "The body has to be JSON, with `Content-Type: application/json`.",
                 status=415,

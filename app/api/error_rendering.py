@@ -10,6 +10,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.context import RequestContext, context_of
+from app.api.keep_alive import is_event_stream
 from app.core.envelopes import Family, render, render_event
 from app.core.errors import InternalError, RequestError, Unavailable
 from app.core.foreign_errors import adopt_body
@@ -57,7 +58,8 @@ class ErrorRendering:
 
 
 class ErrorFilter:
-    """Wraps `send`: holds back error responses that are not ours, and words them anew."""
+    """Wraps `send`. Error responses that are not ours are held back and worded anew; the start of
+    a stream is held back until its first event, so that what fails before it has a status."""
 
     def __init__(self, context: RequestContext, send: Send) -> None:
         self.context, self._send = context, send
@@ -67,21 +69,28 @@ class ErrorFilter:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            if message["status"] >= 400:
+            self._is_stream = is_event_stream(message)
+            if self._is_stream or (message["status"] >= 400 and self._is_foreign()):
                 self._held = message
                 return
             self._has_started = True
-            self._is_stream = any(
-                value.startswith(b"text/event-stream") for _, value in message.get("headers", ())
-            )
+        elif self._is_stream:
+            await self._pass_event(message)
+            return
         elif self._held is not None:
             await self._collect(message)
             return
-        elif self._is_stream:
-            message = self._reword(message)
+        await self._pass(message)
+
+    async def _pass(self, message: Message) -> None:
         if message["type"] == "http.response.body":
             self._is_finished = not message.get("more_body", False)
         await self._send(message)
+
+    def _is_foreign(self) -> bool:
+        """Our own routes answer as they mean to; a probe's 503 carries its reason."""
+        route = self.context.route
+        return route is None or route.needs_engine
 
     async def _collect(self, message: Message) -> None:
         if len(self._body) < _MAX_FOREIGN_BYTES:
@@ -91,23 +100,30 @@ class ErrorFilter:
         status, self._held = self._held["status"], None
         await self.fail(adopt_body(status, parse_body(self._body)))
 
-    def _reword(self, message: Message) -> Message:
+    async def _pass_event(self, message: Message) -> None:
+        if self._is_finished:
+            return
         body = message.get("body", b"")
-        if not body.startswith(_ERROR_EVENTS):
-            return message
-        first, _, rest = body.partition(b"\n\n")
-        found = parse_body(first.partition(b"data: ")[2])
-        inner = found.get("error")
-        code = inner.get("code") if isinstance(inner, dict) else None
-        error = adopt_body(code if isinstance(code, int) else 500, found)
-        self.context.error_code = error.code
-        return {**message, "body": render_event(self.context.family, error) + rest}
+        error = read_error_event(body) if body.startswith(_ERROR_EVENTS) else None
+        if error is not None:
+            self.context.error_code = error.code
+            if self._held is not None:
+                await self.fail(error)
+                return
+            rest = body.partition(b"\n\n")[2]
+            message = {**message, "body": render_event(self.context.family, error) + rest}
+        if self._held is not None:
+            start, self._held = self._held, None
+            self._has_started = True
+            await self._send(start)
+        await self._pass(message)
 
     async def fail(self, error: RequestError) -> None:
         """Answer with `error`: as a response, or as the last event of a stream that has begun."""
         self.context.error_code = error.code
         if self._is_finished:
             return
+        self._held = None
         if not self._has_started:
             await self._respond(error)
         elif self._is_stream:
@@ -136,6 +152,14 @@ class ErrorFilter:
             {"type": "http.response.start", "status": error.status, "headers": headers}
         )
         await self._send({"type": "http.response.body", "body": body})
+
+
+def read_error_event(event: bytes) -> RequestError:
+    """What vLLM's stream generator says in an event that is an error."""
+    found = parse_body(event.partition(b"\n\n")[0].partition(b"data: ")[2])
+    inner = found.get("error")
+    code = inner.get("code") if isinstance(inner, dict) else None
+    return adopt_body(code if isinstance(code, int) else 500, found)
 
 
 def parse_body(body: bytes) -> dict[str, Any]:

@@ -9,7 +9,10 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+# Not ours to show; vLLM's record factory adds the last to every record of the process.
+_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {
+    *("message", "asctime", "taskName", "vllm_process_name"),
+}
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:

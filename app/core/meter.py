@@ -1,17 +1,44 @@
-"""What one request used of the engine, counted where the tokens come out of it."""
+"""What one request asks of the engine and what it used, for the engine's side of the gateway."""
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
+
+# How the APIs name the number of tokens that a client wants at most, the newer name first.
+_ASKED_FOR = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 
 
 @dataclass(slots=True)
 class Meter:
-    """Counts of one HTTP request, summed over all sequences that it started."""
+    """Counts of one HTTP request, summed over all sequences that it started.
 
+    `asked_tokens`: the completion length that the body names; vLLM itself only sees it cut down to
+    what the context has left.
+    """
+
+    asked_tokens: int | None = None
+    asked_in: str = ""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
     finish_reason: str | None = None
+
+    def note_asked(self, body: Mapping[str, Any]) -> None:
+        for name in _ASKED_FOR:
+            if isinstance(value := body.get(name), int):
+                self.asked_tokens, self.asked_in = value, name
+                return
+
+    def overflow(self, prompt_tokens: int, max_model_len: int) -> str:
+        """Why the request does not fit into the context, with the numbers; empty where it does."""
+        asked = self.asked_tokens or 0
+        if prompt_tokens + asked <= max_model_len:
+            return ""
+        return (
+            f"The context length is {max_model_len} tokens: the prompt has {prompt_tokens} and "
+            f"{self.asked_in or 'max_tokens'} asks for {asked}, {prompt_tokens + asked} together."
+        )
 
 
 # Set by the gateway for each request; the engine's side finds its meter by it.

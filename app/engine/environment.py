@@ -24,7 +24,8 @@ def prepare_environment(
 ) -> None:
     """Tell vLLM what it can only be told by environment. Has to run before `import vllm`."""
     environ.update(FORCED)
-    environ["VLLM_LOGGING_LEVEL"] = log_level.upper()
+    # At debug vLLM logs whole requests; prompts are never logged here.
+    environ["VLLM_LOGGING_LEVEL"] = "INFO" if log_level == "debug" else log_level.upper()
     environ["VLLM_CPU_KVCACHE_SPACE"] = str(options.cpu_kv_cache_gib)
     environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if hf_token:
