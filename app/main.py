@@ -90,7 +90,9 @@ def load_effective(arguments: argparse.Namespace) -> EffectiveSettings:
 
 
 def choose_profile() -> tuple[str, str]:
-    return "none", ""
+    from app.plan.profile_choice import choose_for_machine
+
+    return choose_for_machine()
 
 
 def engine_options(settings: Settings) -> EngineOptions:

@@ -1,0 +1,55 @@
+# Two commands: `make serve` serves a model, `make test` tests everything that takes minutes.
+# Each sets up what it needs. `make help` lists the rest.
+
+PYTHON ?= python3
+RUN := .venv/bin/python
+ARGS ?=
+export PYTHONPATH := $(CURDIR)
+
+.DEFAULT_GOAL := help
+.PHONY: help engine test-environment serve test test-unit test-all lint smoke bench score \
+	demo-model lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+engine:
+	@$(PYTHON) requirements/environment.py engine
+
+test-environment:
+	@$(PYTHON) requirements/environment.py test
+
+serve: engine  ## serve a model on http://127.0.0.1:8000 (ARGS="--set server.port=8001 ...")
+	@exec $(RUN) -m app serve --local-key .state/demo-key $(ARGS)
+
+lint: test-environment  ## ruff and mypy
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+test-unit: test-environment  ## the tests that need no engine; seconds
+	$(RUN) -m pytest -q tests/unit
+
+test: lint  ## everything but the long suites, on the real engine
+	$(RUN) -m pytest -q tests/unit tests/integration
+
+test-all: test test-deploy  ## with the long suites
+	$(RUN) -m pytest -q tests/long
+
+test-deploy: test-environment  ## images, Compose, chart, rules
+	$(RUN) -m pytest -q tests/deploy
+
+smoke: test-environment  ## four questions to the server that `make serve` started
+	$(RUN) -m app smoke $(ARGS)
+
+bench: test-environment  ## load on the server that `make serve` started (ARGS="--help")
+	$(RUN) -m app bench $(ARGS)
+
+score: test-environment  ## exact-match score of the server that `make serve` started
+	$(RUN) -m app score $(ARGS)
+
+lock: test-environment  ## resolve the lock files anew
+	$(PYTHON) requirements/environment.py lock
+
+clean:  ## remove the environments and everything made
+	rm -rf .venv .venv-* .state .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
