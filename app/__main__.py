@@ -10,6 +10,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("app.main", "serve a model over HTTP"),
     "keys": ("app.settings.command", "make and list API keys"),
     "quantize": ("app.quantize.command", "make an 8-bit checkpoint of a 16-bit one"),
+    "inspect": ("app.quantize.inspection.command", "say what a checkpoint is, and what is wrong"),
     "smoke": ("app.bench.smoke_command", "ask a running server four questions"),
     "bench": ("app.bench.command", "measure a running server under load"),
 }

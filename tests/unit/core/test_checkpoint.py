@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,6 @@ def test_a_directory_without_a_config_is_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    import os
-
     (write_checkpoint(tmp_path) / "model.safetensors").unlink()
     os.mkfifo(tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match="missing"):
