@@ -25,6 +25,7 @@ class ScriptedServer(ThreadingHTTPServer):
         self.pause_s = pause_s
         self.in_flight = 0
         self.most_in_flight = 0
+        self.num_connections = 0
         self.bodies: list[dict[str, Any]] = []
         self.lock = threading.Lock()
 
@@ -36,6 +37,11 @@ class ScriptedServer(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: ScriptedServer
+
+    def setup(self) -> None:
+        super().setup()
+        with self.server.lock:
+            self.server.num_connections += 1
 
     def log_message(self, *_: object) -> None:
         pass
