@@ -8,7 +8,7 @@ export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
 .PHONY: help engine test-environment serve test test-unit test-all lint smoke bench score \
-	demo-model lock clean
+	demo-model profiles lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -47,6 +47,9 @@ bench: test-environment  ## load on the server that `make serve` started (ARGS="
 
 score: test-environment  ## exact-match score of the server that `make serve` started
 	$(RUN) -m app score $(ARGS)
+
+profiles: test-environment  ## write the profiles of known cards anew, by the planner
+	$(RUN) -m app plan --cards --write config/profiles
 
 lock: test-environment  ## resolve the lock files anew
 	$(PYTHON) requirements/environment.py lock

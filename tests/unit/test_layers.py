@@ -26,7 +26,7 @@ PARTS = {
     "settings": {"core", "settings"},
     "engine": {"core", "engine"},
     "api": {"core", "api", "settings"},
-    "plan": {"core", "plan"},
+    "plan": {"core", "plan", "quantize"},
     "quantize": {"core", "quantize"},
     "bundled": {"core", "bundled"},
     "bench": {"core", "bench"},

@@ -1,0 +1,73 @@
+"""What of a model decides its memory: its tensors, and how each layer keeps keys and values."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.core.checkpoint import Architecture, Checkpoint
+from app.core.checkpoint_header import Tensor
+from app.core.checkpoint_scheme import Scheme
+from app.core.errors import CheckpointError
+
+DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+MAX_LAYERS = 10_000
+# One layer in so many attends to everything, where config.json leaves the pattern to the code.
+FULL_LAYER_EVERY = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6, "cohere2": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """`windows` has a place for every layer: its sliding window, or None for full attention."""
+
+    architecture: Architecture
+    scheme: Scheme
+    tensors: tuple[Tensor, ...]
+    windows: tuple[int | None, ...]
+
+    @property
+    def name(self) -> str:
+        return self.architecture.name
+
+
+def shape_of(checkpoint: Checkpoint, config: dict[str, Any]) -> ModelShape:
+    """Raises CheckpointError for networks whose memory is not that of ordinary attention."""
+    text = config.get("text_config")
+    values = {**config, **text} if isinstance(text, dict) else config
+    refuse_other_memory(values)
+    architecture = checkpoint.architecture
+    if architecture.num_layers > MAX_LAYERS:
+        raise CheckpointError(f"A model of {architecture.num_layers} layers cannot be planned.")
+    return ModelShape(
+        architecture, checkpoint.scheme, checkpoint.tensors, windows_of(architecture, values)
+    )
+
+
+def refuse_other_memory(config: dict[str, Any]) -> None:
+    """Latent attention and recurrent layers keep other things than keys and values."""
+    if config.get("kv_lora_rank"):
+        raise CheckpointError("Latent attention (kv_lora_rank) has a KV cache of another form.")
+    kinds = set(layer_types(config)) - {"full_attention", "sliding_attention"}
+    if kinds or any(key.startswith("mamba_") for key in config):
+        kind = min(kinds, default="mamba")
+        raise CheckpointError(f"Layers of type {str(kind)[:40]} cannot be planned yet.")
+
+
+def layer_types(config: dict[str, Any]) -> Sequence[Any]:
+    types = config.get("layer_types")
+    return types if isinstance(types, list) else ()
+
+
+def windows_of(architecture: Architecture, config: dict[str, Any]) -> tuple[int | None, ...]:
+    """Which layers slide: as config.json lists them, or by the rule of the model's family."""
+    window, num_layers = architecture.sliding_window, architecture.num_layers
+    types = layer_types(config)
+    if window is None or config.get("use_sliding_window") is False:
+        return (None,) * num_layers
+    if types:
+        if len(types) != num_layers:
+            raise CheckpointError(f"layer_types has {len(types)} entries for {num_layers} layers.")
+        return tuple(window if kind == "sliding_attention" else None for kind in types)
+    if every := FULL_LAYER_EVERY.get(architecture.model_type):
+        return tuple(None if (i + 1) % every == 0 else window for i in range(num_layers))
+    first = config.get("max_window_layers", 0) if architecture.model_type.startswith("qwen2") else 0
+    return tuple(window if i >= first else None for i in range(num_layers))

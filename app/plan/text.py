@@ -1,0 +1,157 @@
+"""A plan as text for people and as values for programs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from app.core.checkpoint_scheme import SchemeName
+from app.core.gpus import GIB
+from app.core.memory.fixes import Fix
+from app.core.memory.knobs import can_split
+from app.core.memory.plan import Plan
+
+LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
+SPLITS = (1, 2, 4, 8)
+WIDTH = 25
+
+
+def gib(num_bytes: float) -> str:
+    return f"{num_bytes / GIB:.2f} GiB"
+
+
+def plan_lines(plan: Plan, fixes: tuple[Fix, ...], mean_tokens: int) -> Iterator[str]:
+    yield from heading(plan)
+    yield from memory_lines(plan)
+    yield from capacity_lines(plan, mean_tokens)
+    yield from verdict_lines(plan, fixes)
+
+
+def heading(plan: Plan) -> Iterator[str]:
+    now, device, architecture = plan.settings, plan.device, plan.shape.architecture
+    yield f"{architecture.name}, {plan.shape.scheme.name}, on {device.name}"
+    yield (
+        f"max_model_len {now.max_model_len:,}, max_num_seqs {now.max_num_seqs}, "
+        f"max_num_batched_tokens {now.max_num_batched_tokens:,}, {now.dtype}, "
+        f"KV cache {now.kv_cache_dtype}, {now.tensor_parallel_size} GPU(s)"
+        if not device.is_cpu
+        else f"max_model_len {now.max_model_len:,}, {now.dtype}, KV cache {now.kv_cache_dtype}"
+    )
+    yield ""
+
+
+def memory_lines(plan: Plan) -> Iterator[str]:
+    for kind, num_bytes in plan.weights.items():
+        yield row(f"weights: {kind}", num_bytes, "sum over the checkpoint's tensors, as loaded")
+    yield row("weights", plan.weights_bytes, "as loaded; safetensors headers or config.json")
+    for term in plan.overheads:
+        mark = "estimate: " if term.is_estimate else ""
+        yield row(term.name, term.num_bytes, f"{mark}{term.formula} ({term.source})")
+    yield row("KV cache", plan.kv_bytes, kv_formula(plan))
+    yield row("in all", plan.budget_bytes, budget_formula(plan))
+    if plan.context_bytes:
+        yield row("beside it", plan.context_bytes, "estimate: CUDA context, before vLLM counts")
+    yield ""
+
+
+def row(name: str, num_bytes: float, formula: str) -> str:
+    return f"  {name:<{WIDTH}} {gib(num_bytes):>11}  {formula}"
+
+
+def kv_formula(plan: Plan) -> str:
+    if plan.device.is_cpu:
+        return "engine.cpu_kv_cache_gib"
+    return "what is left of vLLM's share (v1/worker/gpu_worker.py)"
+
+
+def budget_formula(plan: Plan) -> str:
+    if plan.device.is_cpu:
+        return f"of {gib(plan.device.free_bytes)} free"
+    share = plan.settings.gpu_memory_utilization
+    return f"{share} x {gib(plan.device.total_bytes)}, engine.gpu_memory_utilization x total"
+
+
+def capacity_lines(plan: Plan, mean_tokens: int) -> Iterator[str]:
+    cache, now = plan.kv_cache, plan.settings
+    yield (
+        f"  KV cache: {cache.bytes_per_token / 1024:g} KiB per token (2 x layers x KV heads x "
+        f"head_dim x bytes), {plan.num_blocks:,} blocks of {cache.block_tokens}, "
+        f"{plan.kv_tokens:,} tokens"
+    )
+    yield (
+        f"  At once: {plan.full_sequences:,} sequences of {now.max_model_len:,} tokens, "
+        f"{plan.sequences_at(mean_tokens):,} of {mean_tokens:,}; max_num_seqs allows "
+        f"{now.max_num_seqs:,}"
+    )
+    if plan.shape.scheme.name is not SchemeName.UNQUANTIZED:
+        yield (
+            f"  The same at 16 bit: weights {gib(plan.weights_16_bit_bytes)} instead of "
+            f"{gib(plan.weights_bytes)}, {plan.kv_tokens_at_16_bit:,} KV tokens"
+        )
+    limit = plan.shape.architecture.max_positions or now.max_model_len
+    lengths = [length for length in LENGTHS if length <= limit]
+    yield "  Sequences at once by length: " + ", ".join(
+        f"{length:,}: {plan.sequences_at(length):,}" for length in lengths
+    )
+    splits = ", ".join(str(n) for n in SPLITS if can_split(plan.shape, n))
+    yield f"  Tensor-parallel sizes: {splits}"
+
+
+def verdict_lines(plan: Plan, fixes: tuple[Fix, ...]) -> Iterator[str]:
+    yield ""
+    if plan.fits:
+        yield "It fits."
+        return
+    yield verdict(plan)
+    if fixes:
+        yield "The cheapest ways to make it fit:"
+        yield from (f"  {number}. {fix}" for number, fix in enumerate(fixes, 1))
+    else:
+        yield "No setting makes it fit: a GPU with more memory is needed."
+
+
+def verdict(plan: Plan) -> str:
+    if plan.shortage_bytes:
+        return (
+            f"It does not fit: {gib(plan.shortage_bytes)} are missing for one sequence of "
+            f"{plan.settings.max_model_len:,} tokens."
+        )
+    return (
+        f"It does not fit: {gib(plan.free_shortage_bytes)} more must be free "
+        f"({gib(plan.device.free_bytes)} are)."
+    )
+
+
+def plan_values(plan: Plan, fixes: tuple[Fix, ...], mean_tokens: int) -> dict[str, Any]:
+    """Bytes throughout. `estimates` names the terms that no measurement stands behind."""
+    now, cache = plan.settings, plan.kv_cache
+    return {
+        "model": plan.shape.architecture.name,
+        "scheme": str(plan.shape.scheme.name),
+        "device": plan.device.name,
+        "total_bytes": plan.device.total_bytes,
+        "free_bytes": plan.device.free_bytes,
+        "settings": {name: getattr(now, name) for name in now.__slots__},
+        "weights": {**plan.weights, "total": plan.weights_bytes},
+        "weights_16_bit": plan.weights_16_bit_bytes,
+        "overheads": {term.name: term.num_bytes for term in plan.overheads},
+        "estimates": [term.name for term in plan.overheads if term.is_estimate],
+        "formulas": {t.name: {"formula": t.formula, "source": t.source} for t in plan.overheads},
+        "budget_bytes": plan.budget_bytes,
+        "kv_cache": {
+            "bytes": plan.kv_bytes,
+            "bytes_per_token": cache.bytes_per_token,
+            "block_tokens": cache.block_tokens,
+            "blocks": plan.num_blocks,
+            "tokens": plan.kv_tokens,
+            "tokens_at_16_bit": plan.kv_tokens_at_16_bit,
+        },
+        "sequences": {
+            "at_max_model_len": plan.full_sequences,
+            "at_mean_length": plan.sequences_at(mean_tokens),
+            "mean_length": mean_tokens,
+        },
+        "tensor_parallel_sizes": [n for n in SPLITS if can_split(plan.shape, n)],
+        "fits": plan.fits,
+        "shortage_bytes": plan.shortage_bytes,
+        "free_shortage_bytes": plan.free_shortage_bytes,
+        "fixes": [str(fix) for fix in fixes],
+    }
