@@ -19,6 +19,7 @@ from app.api.resources import Resources
 from app.core.engine_options import EngineOptions, split_extra
 from app.core.errors import AppError
 from app.core.logs import configure_logging
+from app.core.preflight import check_model
 from app.core.state import ServiceState
 from app.core.version import VERSION
 from app.lifecycle import Lifecycle, Steps
@@ -65,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         print("The settings can be used.")  # noqa: T201
         return 0
     configure_logging(settings.log.level, settings.log.format)
+    check_model(settings.model.path, wanted_scheme(settings))
     local_key = arguments.local_key and ensure_local_key(
         arguments.local_key, Path(settings.auth.keys_file)
     )
@@ -93,6 +95,10 @@ def choose_profile() -> tuple[str, str]:
     from app.plan.profile_choice import choose_for_machine
 
     return choose_for_machine()
+
+
+def wanted_scheme(settings: Settings) -> str | None:
+    return None if settings.model.allow_unquantized else settings.model.scheme
 
 
 def engine_options(settings: Settings) -> EngineOptions:
@@ -150,12 +156,11 @@ class Service:
         from app.engine.serving import Engine
 
         logger.info("loading the model", extra={"model": options.model})
-        return Engine(options)
+        return Engine(options, wanted_scheme(self.settings))
 
     async def connect(self, engine: Any) -> None:
-        wanted = None if self.settings.model.allow_unquantized else self.settings.model.scheme
         self.resources.engine = engine
-        await engine.connect(self.app.state, wanted)
+        await engine.connect(self.app.state)
         join_engine(self.app, engine.routers)
         loaded = engine.loaded
         self.resources.metrics.show_model(loaded, engine.version)

@@ -12,9 +12,11 @@ from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed
 from vllm.usage.usage_lib import UsageContext
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+from app.core.checkpoint_scheme import parse_scheme
 from app.core.engine_options import EngineOptions
 from app.core.errors import SettingsError, StartError
 from app.core.loaded_model import LoadedModel
+from app.core.preflight import refuse_other_checkpoint
 from app.engine.metered import MeteredAsyncLLM
 
 WORKER_EXTENSION = "app.engine.worker_extension.WorkerExtension"
@@ -48,7 +50,7 @@ def parse_arguments(options: EngineOptions) -> argparse.Namespace:
     return arguments
 
 
-def build_engine(options: EngineOptions) -> BuiltEngine:
+def build_engine(options: EngineOptions, wanted_scheme: str | None) -> BuiltEngine:
     """Start the engine and load the model; blocks until it is loaded.
 
     Raises StartError with vLLM's reason in one sentence where it cannot be.
@@ -61,6 +63,8 @@ def build_engine(options: EngineOptions) -> BuiltEngine:
         raise StartError(
             f"The engine cannot be configured for {options.model}: {first_line(error)}"
         ) from error
+    scheme = parse_scheme(config.model_config.hf_config.to_dict(), options.model)
+    refuse_other_checkpoint(scheme, wanted_scheme, options.model)
     try:
         client = MeteredAsyncLLM.from_vllm_config(
             config, usage_context=UsageContext.OPENAI_API_SERVER

@@ -29,24 +29,28 @@ ROUTERS: tuple[Any, ...] = (
 class Engine:
     """A running engine. Made by `start`, in a thread; `connect` then ties it to the event loop."""
 
-    def __init__(self, options: EngineOptions) -> None:
-        """Blocks until the model is loaded. Raises StartError or SettingsError."""
-        self._built = build_engine(options)
+    def __init__(self, options: EngineOptions, wanted_scheme: str | None) -> None:
+        """Blocks until the model is loaded. Raises StartError or SettingsError.
+
+        `wanted_scheme`: what checkpoint and kernels have to be; None takes any.
+        """
+        self._wanted_scheme = wanted_scheme
+        self._built = build_engine(options, wanted_scheme)
         self._state: Any = None
         self.loaded: LoadedModel
 
-    async def connect(self, state: Any, wanted_scheme: str | None) -> None:
+    async def connect(self, state: Any) -> None:
         """Start handling outputs, check what was loaded, and set up vLLM's serving objects.
 
         Built in a thread, AsyncLLM has no output handler yet: a failure of the executor would go
         unseen until the first request. Raises StartError where the model does not run as
-        `wanted_scheme`; None takes any.
+        it should.
         """
         client = self._built.client
         client._run_output_handler()
         self.loaded = await read_loaded_model(client)
-        if wanted_scheme is not None:
-            refuse_other_scheme(self.loaded, wanted_scheme)
+        if self._wanted_scheme is not None:
+            refuse_other_scheme(self.loaded, self._wanted_scheme)
         await client.reset_mm_cache()
         tasks = await client.get_supported_tasks()
         await init_app_state(client, state, self._built.arguments, tasks)

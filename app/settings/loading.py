@@ -78,6 +78,8 @@ def load_settings(sources: Sources, choose_profile: ProfileChooser) -> Effective
         wanted, note = choose_profile()
     layers = [default, *profile_layers(wanted), *outer]
     values, origins = merge(layers)
+    if values["profile"] == "auto":
+        values["profile"], origins["profile"] = wanted, f"auto, {naming.name}"
     settings = build(values)
     check_together(settings)
     return EffectiveSettings(settings, origins, note)

@@ -1,0 +1,226 @@
+"""How the command starts, refuses to start, and ends."""
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.gateway_process import (
+    ROOT,
+    GatewayProcess,
+    command,
+    environment,
+    free_port,
+    running_gateway,
+    write_keys,
+)
+
+CHAT: dict[str, Any] = {
+    "model": "bundled",
+    "messages": [{"role": "user", "content": "What is 12 + 5?"}],
+    "max_tokens": 4000,
+    "ignore_eos": True,
+}
+
+
+def serve(folder: Path, *words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    keys = write_keys(folder / "keys.yaml")
+    return subprocess.run(
+        command(
+            "serve",
+            "--set",
+            f"auth.keys_file={keys}",
+            "--set",
+            f"server.port={free_port()}",
+            *words,
+        ),
+        cwd=ROOT,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "said"),
+    [
+        (["--set", "server.prot=1"], {}, "server.prot"),
+        ([], {"PORT": "many"}, "server.port"),
+        ([], {"GPU_MEM_UTIL": "1.5"}, "engine.gpu_memory_utilization"),
+        ([], {"GATEWAY_SERVER_PROT": "1"}, "GATEWAY_SERVER_PROT"),
+        ([], {"EXTRA_ARGS": "--max-model-len 100"}, "engine.max_model_len"),
+        ([], {"EXTRA_ARGS": "--worker-extension-cls x.Y"}, "--worker-extension-cls"),
+        (["--profile", "nobody"], {}, "profile 'nobody'"),
+        (["--profile", "none"], {"MODEL_DIR": "/nowhere/at/all"}, "model.path"),
+        (["--set", "auth.keys_file=/nowhere/keys.yaml"], {}, "python -m app keys create"),
+        (["--set", "server.tls_key=/nowhere/key.pem"], {}, "server.tls_certificate"),
+        (["--profile", "bundled"], {"MODEL_DIR": "models/bundled/bf16"}, "model.allow_unquantized"),
+    ],
+)
+def test_what_cannot_work_stops_the_start_with_one_sentence(
+    tmp_path: Path, words: list[str], variables: dict[str, str], said: str
+) -> None:
+    ended = serve(tmp_path, *words, **variables)
+    assert ended.returncode not in (0, 1), ended.stderr
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+
+
+def test_a_port_that_is_taken_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ended = serve(tmp_path, "--profile", "bundled", "--set", f"server.port={port}")
+    assert ended.returncode == 4
+    assert f"port {port}" in ended.stderr
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
+            *("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", key, "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return certificate, key
+
+
+def test_tls_is_served_and_sigterm_while_loading_ends_with_0(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    settings = (f"server.tls_certificate={certificate}", f"server.tls_key={key}")
+    with running_gateway(tmp_path, *settings) as gateway:
+        trusted = ssl.create_default_context(cafile=str(certificate))
+        for _ in range(200):
+            try:
+                answer = httpx.get(f"{gateway.url}/health", verify=trusted)
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        assert answer.status_code == 200
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.wait(30) == 0
+
+
+class Clients:
+    """Requests in flight, each in its thread; what became of each of them."""
+
+    def __init__(self, gateway: GatewayProcess, bodies: list[tuple[str, dict[str, Any]]]) -> None:
+        self.gateway = gateway
+        self.answers: list[tuple[str, int, str]] = []
+        self.threads = [threading.Thread(target=self.ask, args=each) for each in bodies]
+        for thread in self.threads:
+            thread.start()
+
+    def ask(self, path: str, body: dict[str, Any]) -> None:
+        try:
+            with self.gateway.client(timeout=60) as client:
+                answer = client.post(path, json=body)
+            self.answers.append((path, answer.status_code, answer.text))
+        except httpx.TransportError as error:
+            self.answers.append((path, 0, repr(error)))
+
+    def wait_all(self) -> list[tuple[str, int, str]]:
+        for thread in self.threads:
+            thread.join(30)
+        assert not any(thread.is_alive() for thread in self.threads), "a client hangs"
+        return self.answers
+
+
+MESSAGE = CHAT | {"stream": True}
+IN_FLIGHT: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/chat/completions", CHAT),
+    ("/v1/chat/completions", CHAT | {"stream": True}),
+    (
+        "/v1/completions",
+        {"model": "bundled", "prompt": "hi", "max_tokens": 4000, "ignore_eos": True},
+    ),
+    ("/v1/messages", MESSAGE),
+    (
+        "/v1/responses",
+        {
+            "model": "bundled",
+            "input": "hi",
+            "max_output_tokens": 4000,
+            "stream": True,
+            "ignore_eos": True,
+        },
+    ),
+]
+
+
+def assert_ended_with_an_error(answers: list[tuple[str, int, str]]) -> None:
+    """None was cut off without a word: a status, or an error event as a stream's last."""
+    assert len(answers) == len(IN_FLIGHT)
+    for path, status, text in answers:
+        assert status in (200, 500, 503), (path, status, text[-300:])
+        last = text.replace("data: [DONE]", "").strip().rpartition("\n\n")[2]
+        assert '"error"' in last, (path, status, text[-300:])
+
+
+def wait_until_running(gateway: GatewayProcess, count: int) -> None:
+    with gateway.client() as client:
+        for _ in range(100):
+            if client.get("/admin/status").json()["queue"]["unfinished"] >= count:
+                return
+            time.sleep(0.05)
+    raise AssertionError("the requests did not start")
+
+
+def test_a_killed_engine_ends_the_process_and_every_client_is_told(tmp_path: Path) -> None:
+    with running_gateway(tmp_path) as gateway:
+        gateway.wait_ready()
+        clients = Clients(gateway, IN_FLIGHT)
+        wait_until_running(gateway, len(IN_FLIGHT))
+        (engine,) = gateway.engine_pids()
+        os.kill(engine, signal.SIGKILL)
+        killed = time.monotonic()
+        healthy_for = 0.0
+        while gateway.process.poll() is None and time.monotonic() - killed < 10:
+            try:
+                status = httpx.get(f"{gateway.url}/health", timeout=2).status_code
+            except httpx.TransportError:
+                break
+            if status == 200:
+                healthy_for = time.monotonic() - killed
+            time.sleep(0.05)
+        assert healthy_for < 10
+        assert gateway.process.wait(10) not in (0, None)
+        assert_ended_with_an_error(clients.wait_all())
+
+
+def test_sigterm_lets_a_short_request_finish_and_tells_a_long_one(tmp_path: Path) -> None:
+    with running_gateway(tmp_path, "server.drain_timeout_s=2") as gateway:
+        gateway.wait_ready()
+        short = ("/v1/chat/completions", CHAT | {"max_tokens": 100, "stream": True})
+        clients = Clients(gateway, [*IN_FLIGHT, short])
+        wait_until_running(gateway, len(IN_FLIGHT) + 1)
+        gateway.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        with httpx.Client(base_url=gateway.management_url) as probe:
+            assert probe.get("/health").status_code == 200
+            assert probe.get("/ready").status_code == 503
+        with gateway.client() as late:
+            refused = late.post("/v1/chat/completions", json=CHAT)
+            assert refused.status_code == 503
+            assert refused.headers["connection"] == "close"
+            assert int(refused.headers["retry-after"]) > 0
+        assert gateway.process.wait(30) == 0
+        answers = clients.wait_all()
+        finished = [text for _, _, text in answers if '"finish_reason":"length"' in text]
+        assert len(finished) == 1
+        assert_ended_with_an_error([each for each in answers if each[2] not in finished])
