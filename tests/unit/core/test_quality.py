@@ -1,0 +1,61 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.core.errors import CheckpointError, StartError
+from app.core.quality import FILE, VERSION, find_recovery, refuse_unproved
+
+DIGEST = "ab" * 32
+
+
+def write(directory: Path, **changes: Any) -> Path:
+    report = {
+        "version": VERSION,
+        "candidate": {"digest": DIGEST},
+        "recovery": {"percent": 99.4, "interval": [98.9, 100.0]},
+    }
+    (directory / FILE).write_text(json.dumps(report | changes))
+    return directory
+
+
+def test_a_proved_checkpoint_is_let_through(tmp_path: Path) -> None:
+    refuse_unproved(write(tmp_path), DIGEST, 99.4)
+    recovery = find_recovery(tmp_path, DIGEST)
+    assert str(recovery) == "99.40 % (98.90 to 100.00)"
+
+
+def test_a_checkpoint_without_a_report_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match=r"has no quality\.json: run `python -m app evaluate"):
+        refuse_unproved(tmp_path, DIGEST, 99.0)
+    assert find_recovery(tmp_path, DIGEST) is None
+
+
+def test_a_report_of_other_weights_proves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="belongs to another checkpoint"):
+        refuse_unproved(write(tmp_path), "cd" * 32, 99.0)
+    assert find_recovery(tmp_path, "cd" * 32) is None
+
+
+def test_a_recovery_below_the_bound_is_refused_with_both_numbers(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match=r"99\.40 % .* less than quality\.min_recovery, 99\.5 %"):
+        refuse_unproved(write(tmp_path), DIGEST, 99.5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version": 0},
+        {"candidate": None},
+        {"candidate": {}},
+        {"recovery": {"percent": "99", "interval": [98, 100]}},
+        {"recovery": {"percent": float("nan"), "interval": [98, 100]}},
+        {"recovery": {"percent": True, "interval": [98, 100]}},
+        {"recovery": {"percent": 99, "interval": [98]}},
+        {"recovery": {"percent": 99, "interval": None}},
+    ],
+)
+def test_a_malformed_report_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError, match="evaluate again"):
+        refuse_unproved(write(tmp_path, **changes), DIGEST, 99.0)
