@@ -1,0 +1,43 @@
+{{/* The application's --config file: what the chart knows, then the user's own settings over it. */}}
+{{- define "gateway.config" -}}
+{{- $server := dict "drain_timeout_s" .Values.drainSeconds -}}
+{{- $engine := dict "tensor_parallel_size" (max 1 (int .Values.gpu.count)) -}}
+{{- $model := dict -}}
+{{- if .Values.model.claim -}}
+{{- $_ := set $model "path" "/model" -}}
+{{- else if .Values.model.fetch.enabled -}}
+{{- $_ := set $model "path" .Values.model.fetch.repository -}}
+{{- $_ := set $model "revision" .Values.model.fetch.revision -}}
+{{- end -}}
+{{- $chart := dict "profile" .Values.profile "server" $server "engine" $engine "auth" (dict "keys_file" "/run/keys/keys.yaml") "log" (dict "format" "json") -}}
+{{- if $model -}}
+{{- $_ := set $chart "model" $model -}}
+{{- end -}}
+{{- mergeOverwrite $chart (deepCopy .Values.config) | toYaml -}}
+{{- end -}}
+
+{{/* What a schema cannot say: two values that cannot go together. */}}
+{{- define "gateway.check" -}}
+{{- if and (not .Values.keys.existingSecret) (not .Values.keys.entries) -}}
+{{- fail "keys: name a Secret in keys.existingSecret, or give keys.entries; there is no default key." -}}
+{{- end -}}
+{{- if and .Values.model.claim .Values.model.fetch.enabled -}}
+{{- fail "model: a claim has the checkpoint already; switch model.fetch.enabled off." -}}
+{{- end -}}
+{{- if and .Values.model.fetch.enabled (not .Values.model.fetch.repository) -}}
+{{- fail "model.fetch.repository: which model is to be fetched?" -}}
+{{- end -}}
+{{- $several := or (gt (int .Values.replicas) 1) (ne .Values.autoscaling.kind "none") .Values.multiNode.enabled -}}
+{{- if and $several (eq .Values.cache.type "persistentVolumeClaim") (not .Values.cache.claim) (ne .Values.cache.accessMode "ReadWriteMany") -}}
+{{- fail "cache.accessMode: several pods share the cache, which needs ReadWriteMany (or cache.type: emptyDir)." -}}
+{{- end -}}
+{{- if and .Values.multiNode.enabled (ne .Values.autoscaling.kind "none") -}}
+{{- fail "autoscaling.kind: a multi-node group is not scaled by this chart; use none." -}}
+{{- end -}}
+{{- if and .Values.inferencePool.enabled (not .Values.inferencePool.endpointPicker.name) -}}
+{{- fail "inferencePool.endpointPicker.name: which Service picks the endpoint?" -}}
+{{- end -}}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parents) -}}
+{{- fail "httpRoute.parents: which Gateway is the route for?" -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,92 @@
+"""Runs in `.venv-deploy`: lint and install a chart with the real Helm library.
+
+stdin: {"chart": path, "kubernetes": version, "releases": [{"name", "values"}, ...]}
+stdout: for each release {"error": text} or {"objects": [...], "hooks": [...], "notes": text}.
+
+The installation goes to an API that only records (recording_api.py): what Helm posted is what a
+cluster would have got.
+"""
+
+import asyncio
+import base64
+import gzip
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import helm_sdkpy  # type: ignore[import-not-found]
+import yaml
+from recording_api import RecordingApi, serve_recording_api  # type: ignore[import-not-found]
+
+RELEASE = re.compile(rb"H4sI[A-Za-z0-9+/]+=*")
+
+
+def main() -> None:
+    request = json.load(sys.stdin)
+    # Helm's logs go to stdout's file descriptor; the answer must be alone there.
+    answer_to = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    answers = [
+        check(request["chart"], request["kubernetes"], release) for release in request["releases"]
+    ]
+    json.dump(answers, answer_to)
+    answer_to.close()
+
+
+def check(chart: str, kubernetes: str, release: dict[str, Any]) -> dict[str, Any]:
+    with serve_recording_api(kubernetes) as api:
+        try:
+            lint(api, chart, release["values"])
+            asyncio.run(install(api, chart, release))
+        except helm_sdkpy.HelmError as error:
+            return {"error": str(error)}
+        return read_release(api)
+
+
+def lint(api: RecordingApi, chart: str, values: dict[str, Any]) -> None:
+    """The library lints with the chart's own values: a copy whose values are the merged ones."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / Path(chart).name
+        shutil.copytree(chart, copy)
+        path = copy / "values.yaml"
+        merged = merge(yaml.safe_load(path.read_text()), values)
+        path.write_text(yaml.safe_dump(merged))
+        configuration = helm_sdkpy.Configuration(kubeconfig=api.kubeconfig)
+        found = asyncio.run(helm_sdkpy.Lint(configuration).run(str(copy)))
+    messages = [m for m in found.get("messages") or [] if m.get("severity") != "INFO"]
+    if messages or found.get("errors"):
+        raise helm_sdkpy.ChartError(f"lint: {messages} {found.get('errors')}")
+
+
+def merge(base: Any, over: Any) -> Any:
+    if not isinstance(base, dict) or not isinstance(over, dict):
+        return over
+    return {**base, **{key: merge(base.get(key), value) for key, value in over.items()}}
+
+
+async def install(api: RecordingApi, chart: str, release: dict[str, Any]) -> None:
+    configuration = helm_sdkpy.Configuration(namespace="models", kubeconfig=api.kubeconfig)
+    await helm_sdkpy.Install(configuration).run(
+        release["name"], chart, release["values"], wait=False, timeout=30
+    )
+
+
+def read_release(api: RecordingApi) -> dict[str, Any]:
+    """Helm keeps its record gzipped in base64; hooks (`helm test`) are only there."""
+    found = RELEASE.search(api.release)
+    assert found, "Helm stored no release"
+    record = json.loads(gzip.decompress(base64.b64decode(found[0])))
+    return {
+        "objects": api.created,
+        "hooks": [yaml.safe_load(hook["manifest"]) for hook in record.get("hooks") or []],
+        "notes": record["info"].get("notes", ""),
+    }
+
+
+if __name__ == "__main__":
+    main()
