@@ -54,7 +54,7 @@ def make_key(name: object, digest: object, scopes: Iterable[object]) -> Key:
 
 
 def parse_scope(name: str, scope: object) -> Scope:
-    if scope not in set(Scope):
+    if scope not in list(Scope):
         known = ", ".join(Scope)
         raise SettingsError(f"key {name!r}: scope {str(scope)[:40]!r} is none of {known}.")
     return Scope(str(scope))

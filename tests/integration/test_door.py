@@ -1,5 +1,6 @@
 """Which routes there are, who may use them, and that nothing else of vLLM's can be reached."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,7 +31,8 @@ CLOSED = (
 @pytest.fixture(scope="module")
 def loaded_app() -> Iterator[FastAPI]:
     """The application as it is once the engine's routers have joined."""
-    from app.engine.serving import ROUTERS
+    with warnings.catch_warnings(action="ignore"):  # torch's own, while it is imported
+        from app.engine.serving import ROUTERS
 
     state = ServiceState()
     state.enter(Phase.LOADING)

@@ -1,0 +1,113 @@
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.core.state import Phase, ServiceState
+
+CHAT = "/v1/chat/completions"
+BODY = {"model": "bundled"}
+JSON = {"content-type": "application/json"}
+
+
+def ask(client: httpx.AsyncClient, method: str, path: str, **more: Any) -> httpx.Response:
+    return asyncio.run(client.request(method, path, **more))
+
+
+def test_a_route_of_the_engines_router_that_the_table_lacks_stays_closed(
+    client: httpx.AsyncClient,
+) -> None:
+    assert ask(client, "POST", "/invocations", json=BODY).status_code == 404
+
+
+def test_secrets_and_vendor_headers_end_at_the_door(client: httpx.AsyncClient) -> None:
+    given = {"x-vllm-priority": "1", "X-Session-ID": "s", "x-data-parallel-rank": "0"}
+    given |= {"x-api-key": "sk-other", "cookie": "a=b", "x-vllm-anything-new": "1"}
+    seen = ask(client, "POST", CHAT, json=BODY, headers=given).json()["headers"]
+    assert not {name for name in seen if name.startswith("x-vllm")}
+    assert not set(seen) & {"authorization", "x-api-key", "cookie", "x-session-id"}
+    assert "x-request-id" in seen
+
+
+def test_a_hub_id_with_a_slash_is_one_model(client: httpx.AsyncClient) -> None:
+    assert ask(client, "GET", "/v1/models/org/bundled").json() == {"id": "org/bundled"}
+    assert ask(client, "GET", "/v1/models/org").status_code == 404
+
+
+@pytest.mark.parametrize("phase", [Phase.LOADING, Phase.DRAINING, Phase.ENGINE_DEAD])
+def test_work_is_refused_unless_ready_and_probes_say_why(
+    client: httpx.AsyncClient, state: ServiceState, phase: Phase
+) -> None:
+    state.phase = phase
+    answer = ask(client, "POST", CHAT, json=BODY)
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == phase
+    assert int(answer.headers["retry-after"]) > 0
+    ready = ask(client, "GET", "/ready")
+    assert ready.status_code == 503
+    assert ready.json()["state"] == phase
+    assert ready.json()["reason"]
+    healthy = ask(client, "GET", "/health").status_code == 200
+    assert healthy == (phase is not Phase.ENGINE_DEAD)
+
+
+def test_a_body_that_never_ends_is_cut_off(client: httpx.AsyncClient) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        yield b'{"model":'
+        await asyncio.sleep(5)
+        yield b'"x"}'
+
+    answer = ask(client, "POST", CHAT, content=slow(), headers=JSON)
+    assert answer.status_code == 408
+    assert answer.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_over_the_limit_is_a_413(client: httpx.AsyncClient, declared: bool) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(10):
+            yield b" " * 1000
+
+    content = b" " * 10_000 if declared else chunks()
+    answer = ask(client, "POST", CHAT, content=content, headers=JSON)
+    assert answer.status_code == 413
+    assert answer.json()["error"]["code"] == "request_too_large"
+
+
+def test_a_quiet_stream_gets_comments_that_are_no_tokens(
+    app: FastAPI, engine: Any, client: httpx.AsyncClient
+) -> None:
+    from fastapi.responses import StreamingResponse
+
+    async def produce() -> AsyncIterator[str]:
+        yield "data: 1\n\n"
+        await asyncio.sleep(0.3)
+        yield "data: 2\n\n"
+
+    async def script(_: Any) -> Any:
+        return StreamingResponse(produce(), media_type="text/event-stream")
+
+    engine.script = script
+    text = ask(client, "POST", CHAT, json=BODY).text
+    assert text.count(": keep-alive\n\n") >= 2
+    assert text.replace(": keep-alive\n\n", "") == "data: 1\n\ndata: 2\n\n"
+    metrics = ask(client, "GET", "/metrics").text
+    assert 'gateway_inter_token_latency_seconds_count{route="/v1/chat/completions"} 1.0' in metrics
+
+
+def test_requests_in_hand_are_counted_while_they_run(
+    client: httpx.AsyncClient, engine: Any, state: ServiceState
+) -> None:
+    seen: list[int] = []
+
+    async def script(_: Any) -> Any:
+        seen.append(state.num_running)
+        raise RuntimeError("fails")
+
+    engine.script = script
+    ask(client, "POST", CHAT, json=BODY)
+    assert seen == [1]
+    assert state.num_running == 0

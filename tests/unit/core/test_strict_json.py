@@ -1,0 +1,70 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.core.errors import InvalidRequest
+from app.core.strict_json import MAX_DEPTH, depth_of, parse_object
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.text(), values, max_size=5), st.booleans())
+def test_what_python_writes_is_read_back(fields: dict[str, object], ascii_only: bool) -> None:
+    text = json.dumps(fields, ensure_ascii=ascii_only)
+    try:
+        body = text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, which has no bytes
+        return
+    try:
+        assert parse_object(body) == fields
+    except InvalidRequest as refused:
+        assert refused.code in ("invalid_utf8",)
+        assert any(
+            "\ud800" <= char <= "\udfff"
+            for char in json.loads(text)
+            .__repr__()
+            .encode("utf-8", "surrogatepass")
+            .decode("utf-8", "surrogatepass")
+        )
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_object_or_a_clear_refusal(body: bytes) -> None:
+    try:
+        assert isinstance(parse_object(body), dict)
+    except InvalidRequest as refused:
+        assert refused.status == 400
+        assert refused.sentence
+
+
+def test_brackets_in_strings_are_no_nesting() -> None:
+    assert depth_of(b'{"a": "[[[[\\"[[", "b": [1, {"c": []}]}') == 4
+
+
+def test_nesting_is_bounded_without_recursion() -> None:
+    parse_object(b'{"a":' + b"[" * (MAX_DEPTH - 1) + b"]" * (MAX_DEPTH - 1) + b"}")
+    for deep in (b"[" * 1_000_000, b'{"a":' * 100 + b"1" + b"}" * 100):
+        with pytest.raises(InvalidRequest) as refused:
+            parse_object(deep)
+        assert refused.value.code == "json_too_deep"
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 5000])
+def test_what_is_no_finite_number_is_refused(number: str) -> None:
+    with pytest.raises(InvalidRequest):
+        parse_object(b'{"a": ' + number.encode() + b"}")
+
+
+def test_a_key_that_stands_twice_is_refused_at_any_depth() -> None:
+    with pytest.raises(InvalidRequest, match="twice"):
+        parse_object(b'{"a": [{"b": 1, "b": 2}]}')
