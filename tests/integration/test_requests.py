@@ -62,7 +62,7 @@ def test_a_prompt_beyond_the_context_is_a_400_with_the_numbers(client: httpx.Cli
         ({"messages": "hi"}, "messages"),
         ({"temperature": [1]}, "temperature"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
-        ({"stream_options": {"include_usage": 7}}, "stream_options.include_usage"),
+        ({"stream": True, "stream_options": {"include_usage": 7}}, "stream_options.include_usage"),
         ({"n": 0}, "n"),
         ({"temperature": -1}, "temperature"),
         ({"request_id": "mine"}, "request_id"),

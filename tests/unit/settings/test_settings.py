@@ -94,7 +94,7 @@ def test_every_setting_can_be_set_by_environment_and_command_line(
         if "bool" in kind
         else "0.5"
         if "float" in kind
-        else "7001"
+        else "1500"
         if "int" in kind
         else "some"
     )
