@@ -20,6 +20,7 @@ from app.core.engine_options import EngineOptions, split_extra
 from app.core.errors import AppError
 from app.core.logs import configure_logging
 from app.core.preflight import check_model
+from app.core.quality import prove
 from app.core.state import ServiceState
 from app.core.version import VERSION
 from app.lifecycle import Lifecycle, Steps
@@ -149,6 +150,7 @@ class Service:
         from app.engine.environment import prepare_environment
 
         options = engine_options(self.settings)
+        self.resources.recovery = prove(options.model, self.settings.quality.min_recovery)
         token = self.settings.model.hf_token
         secret = token.get_secret_value() if token else None
         prepare_environment(options, self.settings.log.level, secret, os.environ)

@@ -76,17 +76,24 @@ def describe(resources: Resources) -> dict[str, Any]:
 
 @models.get("/v1/models", summary="The models that are served")
 async def list_models(request: Request) -> dict[str, Any]:
-    return {"object": "list", "data": await engine_of(request).list_models()}
+    return {"object": "list", "data": await describe_models(request)}
 
 
 @models.get("/v1/models/{model_id:path}", summary="One model")
 async def show_model(request: Request, model_id: str) -> dict[str, Any]:
-    for model in await engine_of(request).list_models():
+    for model in await describe_models(request):
         if model["id"] == model_id:
             return model
     raise NotFound(
         f"The model {model_id[:80]!r} is not served here.", code="model_not_found", param="model"
     )
+
+
+async def describe_models(request: Request) -> list[dict[str, Any]]:
+    """What the engine lists, and what is proved of it where a report proves something."""
+    recovery = resources_of(request).recovery
+    quality = {"quality": recovery.as_json()} if recovery else {}
+    return [model | quality for model in await engine_of(request).list_models()]
 
 
 def engine_of(request: Request) -> EngineView:

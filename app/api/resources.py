@@ -10,12 +10,14 @@ from app.api.metrics import Metrics
 from app.core.engine_view import EngineView
 from app.core.errors import InternalError, RequestError
 from app.core.keys import KeyRing
+from app.core.quality import Recovery
 from app.core.state import ServiceState
 
 
 @dataclass
 class Resources:
-    """`engine` is None until it is connected; `plan` is what the start said about memory."""
+    """`engine` is None until it is connected; `plan` is what the start said about memory;
+    `recovery` is what the report beside the checkpoint proves."""
 
     state: ServiceState
     keys: KeyRing
@@ -24,6 +26,7 @@ class Resources:
     model_name: str
     plan: Mapping[str, Any] = field(default_factory=dict)
     engine: EngineView | None = None
+    recovery: Recovery | None = None
 
     def translate(self, error: Exception) -> RequestError:
         if self.engine is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.core.checkpoint import Directory, read_json
+from app.core.checkpoint import Directory, digest_checkpoint, read_json
 from app.core.errors import CheckpointError, StartError
 
 FILE = "quality.json"
@@ -22,6 +22,9 @@ class Recovery:
     percent: float
     low: float
     high: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {"recovery_percent": self.percent, "interval_95": [self.low, self.high]}
 
     def __str__(self) -> str:
         return f"{self.percent:.2f} % ({self.low:.2f} to {self.high:.2f})"
@@ -56,6 +59,29 @@ def number(value: Any) -> float:
     if type(value) not in (int, float) or not 0 <= value < float("inf"):
         raise ValueError
     return float(value)
+
+
+def prove(model: str, min_recovery: float | None) -> Recovery | None:
+    """What is proved of the model that is about to be served; StartError where that is too little.
+
+    Hashes the checkpoint, unless nothing is asked and there is no report. A report that cannot be
+    read proves nothing, which only matters where something is asked.
+    """
+    directory = Path(model)
+    if min_recovery is None:
+        try:
+            quality = read_quality(directory)
+            return find_recovery(directory, digest_checkpoint(directory)) if quality else None
+        except CheckpointError:
+            return None
+    if not directory.is_dir():
+        raise StartError(
+            f"quality.min_recovery is {min_recovery:g} %, and {model} is no local directory: only "
+            "a local checkpoint can be proved."
+        )
+    digest = digest_checkpoint(directory)
+    refuse_unproved(directory, digest, min_recovery)
+    return find_recovery(directory, digest)
 
 
 def find_recovery(directory: Path, digest: str) -> Recovery | None:

@@ -40,6 +40,10 @@ class ModelSettings(Section):
         return self.served_name or self.path.rstrip("/").rpartition("/")[2]
 
 
+class QualitySettings(Section):
+    min_recovery: Annotated[float, Field(ge=0, le=1000)] | None
+
+
 class EngineSettings(Section):
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)]
     max_model_len: Positive | None
@@ -71,6 +75,7 @@ class Settings(Section):
     profile: Text
     server: ServerSettings
     model: ModelSettings
+    quality: QualitySettings
     engine: EngineSettings
     auth: AuthSettings
     limits: LimitsSettings

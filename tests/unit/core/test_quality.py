@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from app.core.checkpoint import digest_checkpoint
 from app.core.errors import CheckpointError, StartError
-from app.core.quality import FILE, VERSION, find_recovery, refuse_unproved
+from app.core.quality import FILE, VERSION, find_recovery, prove, refuse_unproved
+from tests.unit.core.checkpoint_files import write_checkpoint
 
 DIGEST = "ab" * 32
 
@@ -59,3 +61,33 @@ def test_a_recovery_below_the_bound_is_refused_with_both_numbers(tmp_path: Path)
 def test_a_malformed_report_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError, match="evaluate again"):
         refuse_unproved(write(tmp_path, **changes), DIGEST, 99.0)
+
+
+def test_a_checkpoint_is_proved_by_what_is_on_the_disk_now(tmp_path: Path) -> None:
+    model = str(write_checkpoint(tmp_path))
+    assert prove(model, None) is None
+    with pytest.raises(StartError, match=r"has no quality\.json"):
+        prove(model, 99)
+    write(tmp_path, candidate={"digest": digest_checkpoint(tmp_path)})
+    for asked in (None, 99):
+        recovery = prove(model, asked)
+        assert recovery is not None
+        assert recovery.as_json() == {"recovery_percent": 99.4, "interval_95": [98.9, 100.0]}
+    shard = tmp_path / "model.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    assert prove(model, None) is None
+    with pytest.raises(StartError, match="another checkpoint"):
+        prove(model, 99)
+
+
+def test_a_model_on_the_hub_is_served_only_where_no_proof_is_asked() -> None:
+    assert prove("owner/name", None) is None
+    with pytest.raises(StartError, match="no local directory"):
+        prove("owner/name", 99)
+
+
+def test_a_report_that_cannot_be_read_stops_nothing_unless_it_is_asked_for(tmp_path: Path) -> None:
+    write(write_checkpoint(tmp_path), version=0)
+    assert prove(str(tmp_path), None) is None
+    with pytest.raises(CheckpointError):
+        prove(str(tmp_path), 99)
