@@ -164,6 +164,7 @@ class Service:
         self.resources.engine = engine
         await engine.connect(self.app.state)
         join_engine(self.app, engine.routers)
+        await asyncio.to_thread(self.app.openapi)  # once, now; a second of work for vLLM's models
         loaded = engine.loaded
         self.resources.metrics.show_model(loaded, engine.version)
         extra = {

@@ -16,6 +16,7 @@ from app.core.errors import RequestError
 from app.core.loaded_model import LoadedModel, refuse_other_scheme
 from app.engine.errors import translate
 from app.engine.loading import build_engine, read_loaded_model
+from app.engine.warm_up import warm_up
 
 ROUTERS: tuple[Any, ...] = (
     chat_router,
@@ -52,6 +53,7 @@ class Engine:
         if self._wanted_scheme is not None:
             refuse_other_scheme(self.loaded, self._wanted_scheme)
         await client.reset_mm_cache()
+        await warm_up(client)
         tasks = await client.get_supported_tasks()
         await init_app_state(client, state, self._built.arguments, tasks)
         self._state = state

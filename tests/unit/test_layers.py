@@ -25,7 +25,7 @@ PARTS = {
     "core": {"core"},
     "settings": {"core", "settings"},
     "engine": {"core", "engine"},
-    "api": {"core", "api", "settings"},
+    "api": {"core", "api"},
     "plan": {"core", "plan", "quantize"},
     "quantize": {"core", "quantize"},
     "bundled": {"core", "bundled"},
