@@ -6,7 +6,7 @@ import logging
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +19,8 @@ from app.api.resources import Resources
 from app.core.engine_options import EngineOptions, split_extra
 from app.core.errors import AppError
 from app.core.logs import configure_logging
+from app.core.memory.comparison import Compared, compare_loaded
+from app.core.memory.plan import Plan
 from app.core.preflight import check_model
 from app.core.quality import prove
 from app.core.state import ServiceState
@@ -118,6 +120,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.state = ServiceState()
+        self.plan: Plan | None = None
         metrics = Metrics(REGISTRY)
         self.state.observers.append(metrics.show_phase)
         self.state.observers.append(lambda phase: logger.info("state", extra={"state": phase}))
@@ -153,12 +156,21 @@ class Service:
         self.resources.recovery = prove(options.model, self.settings.quality.min_recovery)
         token = self.settings.model.hf_token
         secret = token.get_secret_value() if token else None
+        self.check_machine(options)
         prepare_environment(options, self.settings.log.level, secret, os.environ)
         logger.info("importing vLLM")
         from app.engine.serving import Engine
 
         logger.info("loading the model", extra={"model": options.model})
         return Engine(options, wanted_scheme(self.settings))
+
+    def check_machine(self, options: EngineOptions) -> None:
+        """Raises a StartError for what cannot work here, before any weight is read."""
+        from app.plan.preflight import check_start, plan_summary
+
+        self.plan = check_start(options, wanted_scheme(self.settings))
+        if self.plan is not None:
+            self.resources.plan = plan_summary(self.plan)
 
     async def connect(self, engine: Any) -> None:
         self.resources.engine = engine
@@ -173,6 +185,17 @@ class Service:
             "kv_tokens": loaded.num_kv_tokens,
         }
         logger.info("loaded", extra=extra)
+        if self.plan is not None:
+            self.show_memory(compare_loaded(self.plan, loaded))
+
+    def show_memory(self, compared: Sequence[Compared]) -> None:
+        """How right the plan was: in the log, in the metrics, in /admin/status."""
+        self.resources.metrics.show_memory(compared)
+        for each in compared:
+            said = {"planned_bytes": each.planned, "actual_bytes": each.actual}
+            self.resources.plan = {**self.resources.plan, each.name: said}
+            extra = {"part": each.name, **said, "ratio": round(each.ratio, 4)}
+            logger.info("memory planned and actual", extra=extra)
 
     def is_dead(self) -> bool:
         return self.resources.engine is not None and self.resources.engine.is_dead

@@ -1,8 +1,11 @@
 """Every metric of ours. Label values come from the route table, the key file and constants."""
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from app.core.loaded_model import LoadedModel
+from app.core.memory.comparison import Compared
 from app.core.state import Phase
 from app.core.version import VERSION
 
@@ -79,6 +82,18 @@ class Metrics:
             ["scheme", "kernel"],
             registry=registry,
         )
+        self.memory = Gauge(
+            "gateway_memory_bytes",
+            "Memory by part (weights, kv_cache, peak): as planned, and as the engine holds it.",
+            ["part", "kind"],
+            registry=registry,
+        )
+        self.memory_ratio = Gauge(
+            "gateway_memory_planned_ratio",
+            "Planned to actual memory, by part: above 1 where more was planned.",
+            ["part"],
+            registry=registry,
+        )
         self.state = Gauge(
             "gateway_state", "1 for the state the service is in.", ["state"], registry=registry
         )
@@ -91,3 +106,9 @@ class Metrics:
     def show_model(self, loaded: LoadedModel, vllm_version: str) -> None:
         self.build.labels(VERSION, vllm_version).set(1)
         self.quantization.labels(loaded.scheme, loaded.kernel).set(1)
+
+    def show_memory(self, compared: Sequence[Compared]) -> None:
+        for each in compared:
+            self.memory.labels(each.name, "planned").set(each.planned)
+            self.memory.labels(each.name, "actual").set(each.actual)
+            self.memory_ratio.labels(each.name).set(each.ratio)

@@ -29,6 +29,12 @@ class StartError(AppError):
     exit_code = 4
 
 
+class SchemeError(StartError):
+    """The checkpoint is not of the scheme that the settings ask for."""
+
+    exit_code = 12
+
+
 class RequestError(AppError):
     """A request is answered with an error: its status, and the words of the API's envelope.
 

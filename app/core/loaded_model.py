@@ -1,7 +1,7 @@
 """What the engine really loaded, and whether that is what was asked for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.core.errors import StartError
 
@@ -17,7 +17,11 @@ KERNEL_MARKS = {"w8a8-int8": "Int8", "fp8": "FP8"}
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """`layers`: number of linear layers by "scheme class/kernel class", as the workers report."""
+    """`layers`: number of linear layers by "scheme class/kernel class", as the workers report.
+
+    `gpu_memory`: vLLM's account of the first GPU, in bytes (app/engine/loaded_memory.py); empty on
+    the CPU.
+    """
 
     layers: Mapping[str, int]
     head: str
@@ -27,6 +31,7 @@ class LoadedModel:
     max_num_seqs: int
     num_kv_blocks: int
     kv_block_tokens: int
+    gpu_memory: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def num_kv_tokens(self) -> int:

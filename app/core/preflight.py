@@ -6,7 +6,7 @@ from pathlib import Path
 
 from app.core.checkpoint import read_checkpoint
 from app.core.checkpoint_scheme import Scheme
-from app.core.errors import SettingsError, StartError
+from app.core.errors import SchemeError, SettingsError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
@@ -15,7 +15,7 @@ def check_model(path: str, wanted_scheme: str | None) -> None:
     """Look at a local model's headers. A hub model is looked at when its config is fetched.
 
     Raises SettingsError where `path` is neither a directory nor a hub id, CheckpointError for a
-    damaged checkpoint, StartError for another scheme than wanted.
+    damaged checkpoint, SchemeError for another scheme than wanted.
     """
     if Path(path).is_dir():
         checkpoint = read_checkpoint(Path(path))
@@ -27,9 +27,9 @@ def check_model(path: str, wanted_scheme: str | None) -> None:
 
 
 def refuse_other_checkpoint(scheme: Scheme, wanted: str | None, where: str) -> None:
-    """Raises StartError unless the checkpoint's quantization_config is `wanted` (None: any)."""
+    """Raises SchemeError unless the checkpoint's quantization_config is `wanted` (None: any)."""
     if wanted is not None and scheme.name != wanted:
-        raise StartError(
+        raise SchemeError(
             f"model.scheme is {wanted}, but the checkpoint {where} is {scheme.name}; choose "
             f"another checkpoint, or set model.allow_unquantized to serve it as it is."
         )

@@ -100,4 +100,5 @@ async def read_loaded_model(client: MeteredAsyncLLM) -> LoadedModel:
         max_num_seqs=client.vllm_config.scheduler_config.max_num_seqs,
         num_kv_blocks=client.vllm_config.cache_config.num_gpu_blocks or 0,
         kv_block_tokens=client.vllm_config.cache_config.block_size,
+        gpu_memory=reports[0]["gpu_memory"],
     )

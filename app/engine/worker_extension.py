@@ -10,6 +10,8 @@ from typing import Any
 from vllm.model_executor.layers.linear import LinearBase
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
+from app.engine.loaded_memory import count_parameter_bytes, read_gpu_memory
+
 
 class WorkerExtension:
     """Methods become methods of the worker; none may have a name that the worker has."""
@@ -29,7 +31,8 @@ class WorkerExtension:
         return {
             "layers": dict(layers),
             "head": head,
-            "parameter_bytes": sum(each.nbytes for each in model.parameters()),
+            "parameter_bytes": count_parameter_bytes(model),
+            "gpu_memory": read_gpu_memory(self),
         }
 
 

@@ -35,7 +35,7 @@ class Wanted:
     kv_cache_dtype: str = "auto"
     tensor_parallel_size: int = 1
     enforce_eager: bool = False
-    cpu_kv_cache_gib: int = 1
+    cpu_kv_cache_gib: float = 1
 
     def knobs(self) -> Knobs:
         """As the server would start with them: its own defaults for the rest."""

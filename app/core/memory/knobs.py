@@ -42,7 +42,7 @@ class Knobs:
     kv_cache_dtype: str = "auto"
     tensor_parallel_size: int = 1
     enforce_eager: bool = False
-    cpu_kv_cache_gib: int = 1
+    cpu_kv_cache_gib: float = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ docs/memory.md. They are kept on the safe side, so that a plan that fits does fi
 
 from math import ceil
 
-from app.core.gpus import FIRST_BF16, FIRST_WITHOUT_INT8, GIB, MIB
+from app.core.gpus import FIRST_BF16, FIRST_WITHOUT_INT8, MIB
 from app.core.memory.shape import ModelShape
 
 # What the sampler holds for a logit: its float32 copy, probabilities, and the noise they are
@@ -63,7 +63,3 @@ def runtime_bytes(capability: tuple[int, int]) -> int:
     """FlashInfer serves what FlashAttention does not: Turing, and Blackwell."""
     has_flash_attention = FIRST_BF16 <= capability < FIRST_WITHOUT_INT8
     return RUNTIME_BYTES + (0 if has_flash_attention else FLASHINFER_BYTES)
-
-
-def gib(num_bytes: float) -> str:
-    return f"{num_bytes / GIB:.2f} GiB"

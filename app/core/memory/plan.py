@@ -67,6 +67,14 @@ class Plan:
     def _fixed_bytes(self) -> int:
         return self.weights_bytes + sum(term.num_bytes for term in self.overheads)
 
+    def overhead(self, name: str) -> int:
+        return sum(term.num_bytes for term in self.overheads if term.name == name)
+
+    @property
+    def estimated_bytes(self) -> int:
+        """The part of it that no measurement stands behind."""
+        return sum(term.num_bytes for term in self.overheads if term.is_estimate)
+
     @property
     def kv_bytes(self) -> int:
         """What is left for the KV cache; negative where the rest alone is too much."""

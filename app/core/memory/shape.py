@@ -15,6 +15,10 @@ MAX_LAYERS = 10_000
 FULL_LAYER_EVERY = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6, "cohere2": 4}
 
 
+class UnplannableError(CheckpointError):
+    """The checkpoint may be sound; its memory is not what the planner knows."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelShape:
     """`windows` has a place for every layer: its sliding window, or None for full attention."""
@@ -30,13 +34,13 @@ class ModelShape:
 
 
 def shape_of(checkpoint: Checkpoint, config: dict[str, Any]) -> ModelShape:
-    """Raises CheckpointError for networks whose memory is not that of ordinary attention."""
+    """Raises UnplannableError for networks whose memory is not that of ordinary attention."""
     text = config.get("text_config")
     values = {**config, **text} if isinstance(text, dict) else config
     refuse_other_memory(values)
     architecture = checkpoint.architecture
     if architecture.num_layers > MAX_LAYERS:
-        raise CheckpointError(f"A model of {architecture.num_layers} layers cannot be planned.")
+        raise UnplannableError(f"A model of {architecture.num_layers} layers cannot be planned.")
     return ModelShape(
         architecture, checkpoint.scheme, checkpoint.tensors, windows_of(architecture, values)
     )
@@ -45,11 +49,11 @@ def shape_of(checkpoint: Checkpoint, config: dict[str, Any]) -> ModelShape:
 def refuse_other_memory(config: dict[str, Any]) -> None:
     """Latent attention and recurrent layers keep other things than keys and values."""
     if config.get("kv_lora_rank"):
-        raise CheckpointError("Latent attention (kv_lora_rank) has a KV cache of another form.")
+        raise UnplannableError("Latent attention (kv_lora_rank) has a KV cache of another form.")
     kinds = set(layer_types(config)) - {"full_attention", "sliding_attention"}
     if kinds or any(key.startswith("mamba_") for key in config):
         kind = min(kinds, default="mamba")
-        raise CheckpointError(f"Layers of type {str(kind)[:40]} cannot be planned yet.")
+        raise UnplannableError(f"Layers of type {str(kind)[:40]} cannot be planned.")
 
 
 def layer_types(config: dict[str, Any]) -> Sequence[Any]:

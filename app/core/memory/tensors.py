@@ -2,7 +2,7 @@
 
 For planning a model that is not here. Names and shapes: transformers' modelling code of each
 family; scales: compressed-tensors 0.19, one bf16 `weight_scale` of shape (N, 1) for each linear
-layer that is not ignored. A test holds this against the headers of the bundled checkpoints.
+layer that is not ignored.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from app.core.checkpoint import Architecture
 from app.core.checkpoint_header import ITEM_BITS, Tensor
 from app.core.checkpoint_scheme import Scheme, SchemeName
-from app.core.errors import CheckpointError
+from app.core.memory.shape import UnplannableError
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 STORED_DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
@@ -18,14 +18,14 @@ QUANTIZED_DTYPES = {SchemeName.W8A8_INT8: "I8", SchemeName.FP8: "F8_E4M3"}
 
 
 def expected_tensors(architecture: Architecture, scheme: Scheme) -> tuple[Tensor, ...]:
-    """Raises CheckpointError for a family or scheme whose tensors are not known."""
+    """Raises UnplannableError for a family or scheme whose tensors are not known."""
     if architecture.model_type not in FAMILIES or architecture.num_experts:
-        raise CheckpointError(
+        raise UnplannableError(
             f"What tensors a {architecture.model_type[:40]} model has is not known; give a "
             f"checkpoint with its safetensors files."
         )
     if scheme.name is SchemeName.OTHER:
-        raise CheckpointError("The tensors of this quantization are not known without its files.")
+        raise UnplannableError("The tensors of this quantization are not known without its files.")
     matrix_dtype = QUANTIZED_DTYPES.get(scheme.name)
     float_dtype = STORED_DTYPES.get(architecture.dtype, "BF16")
     tensors: list[Tensor] = []
@@ -67,7 +67,7 @@ def matrices(architecture: Architecture) -> Iterator[tuple[str, tuple[int, int]]
     """The linear layers, as (rows, columns): outputs first."""
     hidden, inner = architecture.hidden_size, architecture.intermediate_size
     if inner is None:
-        raise CheckpointError("config.json has no intermediate_size.")
+        raise UnplannableError("config.json has no intermediate_size.")
     rows = attention_rows(architecture)
     for layer in range(architecture.num_layers):
         prefix = f"model.layers.{layer}"

@@ -147,7 +147,7 @@ any_knobs = st.builds(
 any_bytes = st.integers(1 * GIB, 200 * GIB)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(any_shape, any_bytes, any_capability, any_knobs)
 def test_what_fits_has_tokens_for_a_whole_sequence(
     model: object, num_bytes: int, capability: tuple[int, int], knobs: Knobs
@@ -161,7 +161,7 @@ def test_what_fits_has_tokens_for_a_whole_sequence(
         assert plan.shortage_bytes > 0 or plan.free_shortage_bytes > 0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(any_shape, any_bytes, st.integers(0, 50 * GIB), any_capability, any_knobs)
 def test_more_memory_never_gives_fewer_tokens(
     model: object, num_bytes: int, more: int, capability: tuple[int, int], knobs: Knobs
