@@ -1,0 +1,344 @@
+# ruff: noqa: T201 (a command, run by hand)
+"""The Grafana dashboards: what they show is said here once, and written as Grafana's JSON.
+
+python deploy/monitoring/dashboards.py           rewrite the chart's files/dashboards
+python deploy/monitoring/dashboards.py --check   exit 1 when one is stale
+"""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parents[1] / "helm" / "w8a8-gateway" / "files" / "dashboards"
+WIDTH = 24  # of Grafana's grid
+HEIGHT = 8
+TOKENS_PER_S = "suffix: tok/s"
+HERE = 'namespace=~"$namespace",job=~"$job"'
+COMPLETION_TOKENS = "gateway_completion_tokens_total"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """`queries`: PromQL by legend. SELECT in it stands for the labels of the chosen release."""
+
+    title: str
+    queries: dict[str, str]
+    unit: str = "short"
+    kind: str = "timeseries"
+    width: int = 8
+    meaning: str = ""
+    thresholds: dict[float, str] = field(default_factory=dict)
+
+    def expressions(self) -> list[str]:
+        return [query.replace("SELECT", HERE) for query in self.queries.values()]
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    uid: str
+    title: str
+    panels: tuple[Panel, ...]
+
+
+def quantiles(series: str, by: str = "") -> dict[str, str]:
+    """The usual three of a histogram."""
+    rate = f"sum by (le{by}) (rate({series}_bucket{{SELECT}}[$__rate_interval]))"
+    shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+    return {name: f"histogram_quantile({share}, {rate})" for name, share in shares.items()}
+
+
+def rate(series: str, labels: str = "", by: str = "") -> str:
+    matchers = f"SELECT,{labels}" if labels else "SELECT"
+    grouping = f" by ({by})" if by else ""
+    return f"sum{grouping} (rate({series}{{{matchers}}}[$__rate_interval]))"
+
+
+OVERVIEW = Dashboard(
+    "w8a8-overview",
+    "W8A8 gateway: service",
+    (
+        Panel(
+            "Failed answers, 1 h",
+            {"": "gateway:error_ratio:rate1h{SELECT}"},
+            "percentunit",
+            "stat",
+            6,
+            "The objective is 0.5 %: requests to /v1 answered with 5xx.",
+            {0: "green", 0.005: "orange", 0.072: "red"},
+        ),
+        Panel(
+            "Slow first tokens, 1 h",
+            {"": "gateway:slow_first_token_ratio:rate1h{SELECT}"},
+            "percentunit",
+            "stat",
+            6,
+            "The objective is 5 %: streams that wait more than 2 s for their first token.",
+            {0: "green", 0.05: "orange", 0.72: "red"},
+        ),
+        Panel(
+            "Ready replicas",
+            {"": 'sum(gateway_state{SELECT,state="ready"})'},
+            kind="stat",
+            width=6,
+            thresholds={0: "red", 1: "green"},
+        ),
+        Panel(
+            "Completion tokens",
+            {"": "sum(gateway:completion_tokens:rate5m{SELECT})"},
+            TOKENS_PER_S,
+            "stat",
+            6,
+        ),
+        Panel(
+            "Requests by status",
+            {"{{status}}": rate("gateway_requests_total", by="status")},
+            "reqps",
+        ),
+        Panel("Time to first token", quantiles("gateway_time_to_first_token_seconds"), "s"),
+        Panel("Between tokens", quantiles("gateway_inter_token_latency_seconds"), "s"),
+        Panel("Whole answers", quantiles("gateway_request_duration_seconds"), "s"),
+        Panel(
+            "Requests in hand",
+            {
+                "gateway": "sum(gateway_requests_in_flight{SELECT})",
+                "running in vLLM": "sum(vllm:num_requests_running{SELECT})",
+                "waiting in vLLM": "sum(vllm:num_requests_waiting{SELECT})",
+            },
+        ),
+        Panel(
+            "State of each replica",
+            {"{{instance}} {{state}}": "gateway_state{SELECT} == 1"},
+            kind="state-timeline",
+        ),
+    ),
+)
+
+TENANTS = Dashboard(
+    "w8a8-tenants",
+    "W8A8 gateway: tenants",
+    (
+        Panel("Requests", {"{{key}}": rate("gateway_requests_total", by="key")}, "reqps", width=12),
+        Panel(
+            "Refused or failed requests",
+            {
+                "{{key}} {{status}}": rate(
+                    "gateway_requests_total", 'status=~"[45].."', "key, status"
+                )
+            },
+            "reqps",
+            width=12,
+        ),
+        Panel(
+            "Prompt tokens",
+            {"{{key}}": rate("gateway_prompt_tokens_total", by="key")},
+            TOKENS_PER_S,
+            width=12,
+        ),
+        Panel(
+            "Completion tokens",
+            {"{{key}}": rate(COMPLETION_TOKENS, by="key")},
+            TOKENS_PER_S,
+            width=12,
+        ),
+        Panel(
+            "Tokens in the chosen time",
+            {"{{key}}": f"sum by (key) (increase({COMPLETION_TOKENS}{{SELECT}}[$__range]))"},
+            kind="table",
+            width=12,
+        ),
+        Panel(
+            "Refused keys",
+            {"{{reason}}": rate("gateway_auth_failures_total", by="reason")},
+            "reqps",
+            width=12,
+        ),
+    ),
+)
+
+ENGINE = Dashboard(
+    "w8a8-engine",
+    "W8A8 gateway: engine and memory",
+    (
+        Panel(
+            "KV cache in use",
+            {"{{instance}}": "vllm:kv_cache_usage_perc{SELECT}"},
+            "percentunit",
+            meaning="Full is well used; full with preemptions is too small.",
+        ),
+        Panel("Preemptions", {"{{instance}}": rate("vllm:num_preemptions_total", by="instance")}),
+        Panel(
+            "Prefix cache hits",
+            {
+                "share of prompt tokens": rate("vllm:prefix_cache_hits_total")
+                + " / "
+                + rate("vllm:prefix_cache_queries_total")
+            },
+            "percentunit",
+        ),
+        Panel("Wait in vLLM", quantiles("vllm:request_queue_time_seconds"), "s"),
+        Panel("Prefill", quantiles("vllm:request_prefill_time_seconds"), "s"),
+        Panel("Decode", quantiles("vllm:request_decode_time_seconds"), "s"),
+        Panel(
+            "Tokens computed",
+            {
+                "prompt": rate("vllm:prompt_tokens_total"),
+                "generation": rate("vllm:generation_tokens_total"),
+            },
+            TOKENS_PER_S,
+        ),
+        Panel("Tokens per engine step", quantiles("vllm:iteration_tokens_total")),
+        Panel(
+            "Ends of answers",
+            {"{{finished_reason}}": rate("vllm:request_success_total", by="finished_reason")},
+            "reqps",
+        ),
+        Panel(
+            "Waiting, by reason",
+            {"{{reason}}": "sum by (reason) (vllm:num_requests_waiting_by_reason{SELECT})"},
+        ),
+        Panel(
+            "Memory of the API process",
+            {"{{instance}}": "process_resident_memory_bytes{SELECT}"},
+            "bytes",
+        ),
+        Panel(
+            "CPU of the API process",
+            {"{{instance}}": "rate(process_cpu_seconds_total{SELECT}[$__rate_interval])"},
+            meaning="One core is the most that one Python process can use.",
+        ),
+    ),
+)
+
+MODEL = Dashboard(
+    "w8a8-model",
+    "W8A8 gateway: what is served",
+    (
+        Panel(
+            "Scheme and kernel",
+            {"{{scheme}} by {{kernel}}": "gateway_quantization_info{SELECT}"},
+            kind="table",
+            width=12,
+            meaning="What vLLM really loaded, not what was asked for.",
+        ),
+        Panel(
+            "Versions",
+            {"{{version}} on vLLM {{vllm}}": "gateway_build_info{SELECT}"},
+            kind="table",
+            width=12,
+        ),
+        Panel(
+            "KV cache as vLLM sized it",
+            {"{{num_gpu_blocks}} blocks of {{block_size}}": "vllm:cache_config_info{SELECT}"},
+            kind="table",
+            width=24,
+        ),
+        Panel(
+            "Replicas by kernel",
+            {"{{kernel}}": "count by (kernel) (gateway_quantization_info{SELECT})"},
+            width=12,
+        ),
+        Panel(
+            "Decode time per output token",
+            quantiles("vllm:request_time_per_output_token_seconds"),
+            "s",
+            width=12,
+        ),
+    ),
+)
+
+DASHBOARDS = (OVERVIEW, TENANTS, ENGINE, MODEL)
+
+
+def main(arguments: list[str]) -> int:
+    texts = {FOLDER / f"{d.uid}.json": json.dumps(render(d), indent=1) + "\n" for d in DASHBOARDS}
+    if arguments == ["--check"]:
+        present = {path: path.read_text() for path in FOLDER.glob("*.json")}
+        return int(present != texts)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        path.write_text(text)
+        print(f"wrote {path.name}")
+    return 0
+
+
+def render(dashboard: Dashboard) -> dict[str, Any]:
+    panels: list[dict[str, Any]] = []
+    x = y = 0
+    for number, panel in enumerate(dashboard.panels, start=1):
+        if x + panel.width > WIDTH:
+            x, y = 0, y + HEIGHT
+        place = {"x": x, "y": y, "w": panel.width, "h": HEIGHT}
+        panels.append(render_panel(panel, number) | {"gridPos": place})
+        x += panel.width
+    return {
+        "uid": dashboard.uid,
+        "title": dashboard.title,
+        "tags": ["w8a8-gateway"],
+        "schemaVersion": 39,
+        "editable": False,
+        "refresh": "30s",
+        "time": {"from": "now-3h", "to": "now"},
+        "timezone": "",
+        "templating": {"list": VARIABLES},
+        "panels": panels,
+    }
+
+
+SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+
+def variable(name: str, query: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "type": "query",
+        "datasource": SOURCE,
+        "query": {"query": query, "refId": name},
+        "refresh": 2,
+        "includeAll": True,
+        "multi": True,
+        "allValue": ".*",
+        "current": {"text": ["All"], "value": ["$__all"]},
+    }
+
+
+VARIABLES = [
+    {"name": "datasource", "type": "datasource", "query": "prometheus"},
+    variable("namespace", "label_values(gateway_state, namespace)"),
+    variable("job", 'label_values(gateway_state{namespace=~"$namespace"}, job)'),
+]
+
+
+def render_panel(panel: Panel, number: int) -> dict[str, Any]:
+    steps = [{"value": value or None, "color": c} for value, c in panel.thresholds.items()]
+    defaults: dict[str, Any] = {"unit": panel.unit}
+    if steps:
+        defaults["thresholds"] = {"mode": "absolute", "steps": steps}
+    targets = [
+        {
+            "refId": chr(ord("A") + index),
+            "expr": expression,
+            "legendFormat": legend or "__auto",
+            "datasource": SOURCE,
+            "instant": panel.kind in ("stat", "table"),
+            "format": "table" if panel.kind == "table" else "time_series",
+        }
+        for index, (legend, expression) in enumerate(
+            zip(panel.queries, panel.expressions(), strict=True)
+        )
+    ]
+    return {
+        "id": number,
+        "type": panel.kind,
+        "title": panel.title,
+        "description": panel.meaning,
+        "datasource": SOURCE,
+        "fieldConfig": {"defaults": defaults, "overrides": []},
+        "options": {"legend": {"displayMode": "list"}} if panel.kind == "timeseries" else {},
+        "targets": targets,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
