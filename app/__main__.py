@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "quantize": ("app.quantize.command", "make an 8-bit checkpoint of a 16-bit one"),
     "inspect": ("app.quantize.inspection.command", "say what a checkpoint is, and what is wrong"),
     "plan": ("app.plan.command", "plan the memory of a model on a GPU"),
+    "doctor": ("app.plan.doctor_command", "say what this machine can serve, and what to mend"),
     "smoke": ("app.bench.smoke_command", "ask a running server four questions"),
     "bench": ("app.bench.command", "measure a running server under load"),
 }

