@@ -12,6 +12,7 @@ RETRY_AFTER_S = 5
 _PARAMETER = re.compile(
     r" ?\((?:parameter=(?P<name>[\w.\[\]]+))?(?:, )?(?:value=.*)?\)\s*$", re.DOTALL
 )
+_NAMED_FIRST = re.compile(r"`?([a-z][a-z_]*)`?(?:=\S+)? (?:must|cannot|should)\b")
 _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -20,6 +21,8 @@ def adopt(status: int, message: str, param: str | None = None) -> RequestError:
     if found := _PARAMETER.search(message):
         message = message[: found.start()]
         param = param or found["name"]
+    elif param is None and (named := _NAMED_FIRST.match(message)):
+        param = named[1]
     if status == 404:
         code = "model_not_found" if "model" in message.lower() else "not_found"
         return NotFound(message, code=code, param=param or ("model" if "model" in code else None))

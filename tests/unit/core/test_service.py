@@ -60,6 +60,8 @@ def test_an_envelope_is_valid_json_and_bounded_whatever_it_quotes(
         (400, "exceeds model's maximum context length (4096).", "context_length_exceeded", None),
         (400, "bad (parameter=stop, value=['\n'])", "invalid_request", "stop"),
         (400, "bad (parameter=stop)", "invalid_request", "stop"),
+        (400, "n must be at least 1, got 0.", "invalid_request", "n"),
+        (400, "This must not be a field.", "invalid_request", None),
         (503, "busy", "overloaded", None),
         (501, "no", "not_supported", None),
         (500, "Traceback", "internal_error", None),
