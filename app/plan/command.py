@@ -5,14 +5,13 @@ import json
 from pathlib import Path
 
 from app.core.errors import SettingsError
-from app.core.memory.advice import MEAN_TOKENS, Wanted, advise
-from app.core.memory.fixes import find_fixes
+from app.core.memory.advice import DECIDING, MEAN_TOKENS, Wanted, advise
 from app.core.memory.plan import Plan, make_plan
 from app.plan.checkpoint_source import read_shape
 from app.plan.machine import find_device
 from app.plan.picture import draw
 from app.plan.profiles import MODELS, cards_table, engine_lines, gives, write_profiles
-from app.plan.text import plan_lines, plan_values
+from app.plan.text import View, plan_lines, plan_values
 
 DOES_NOT_FIT = 1
 DEFAULT_MODEL = MODELS / "llama-3.1-8b-instruct-w8a8"
@@ -86,21 +85,25 @@ def run_plan(args: argparse.Namespace) -> int:
     """Exits with 1 where the plan does not fit, so that a script can ask."""
     shape = read_shape(args.model, args.revision)
     device = find_device(args.gpu, args.vram)
-    knobs = advise(shape, device, wanted_of(args), args.mean_tokens)
-    plan = make_plan(shape, device, knobs)
-    fixes = find_fixes(plan, knobs)
+    wanted = wanted_of(args)
+    knobs = advise(shape, device, wanted, args.mean_tokens)
+    view = View(
+        plan=make_plan(shape, device, knobs),
+        knobs=knobs,
+        advised=make_plan(shape, device, advise(shape, device, Wanted(), args.mean_tokens)),
+        given=tuple(name for name in DECIDING if getattr(args, name) is not None),
+        mean_tokens=args.mean_tokens,
+        concurrency=args.concurrency,
+    )
     if args.json:
-        print(json.dumps(plan_values(plan, fixes, args.mean_tokens), indent=2))
+        print(json.dumps(plan_values(view), indent=2))
     else:
-        print(*plan_lines(plan, fixes, args.mean_tokens), sep="\n")
-    if args.concurrency and not args.json:
-        longest = plan.longest_for(args.concurrency)
-        print(f"For {args.concurrency} sequences at once: max_model_len up to {longest:,}.")
+        print(*plan_lines(view), sep="\n")
     if args.plot:
-        args.plot.write_text(draw(plan))
+        args.plot.write_text(draw(view.plan))
     if args.write:
-        write_profile(args.write, plan, args)
-    return 0 if plan.fits else DOES_NOT_FIT
+        write_profile(args.write, view.plan, args)
+    return 0 if view.plan.fits else DOES_NOT_FIT
 
 
 def wanted_of(args: argparse.Namespace) -> Wanted:

@@ -14,6 +14,7 @@ from app.core.gpus import Gpu
 
 LIBRARY = "libnvidia-ml.so.1"
 MAX_TEXT_BYTES = 96
+NOT_SUPPORTED = 3  # NVML_ERROR_NOT_SUPPORTED
 
 
 class Memory(ctypes.Structure):
@@ -88,17 +89,29 @@ def visible_handles(nvml: ctypes.CDLL) -> Iterator[ctypes.c_void_p]:
 
 
 def read_gpu(nvml: ctypes.CDLL, handle: ctypes.c_void_p) -> Gpu:
-    memory = Memory(version=MEMORY_VERSION)
-    call(nvml, "nvmlDeviceGetMemoryInfo_v2", handle, ctypes.byref(memory))
+    total_bytes, free_bytes = read_memory(nvml, handle)
     major, minor = ctypes.c_int(), ctypes.c_int()
     numbers = ctypes.byref(major), ctypes.byref(minor)
     call(nvml, "nvmlDeviceGetCudaComputeCapability", handle, *numbers)
     return Gpu(
         name=read_text(nvml, "nvmlDeviceGetName", handle),
-        total_bytes=memory.total - memory.reserved,
-        free_bytes=memory.free,
+        total_bytes=total_bytes,
+        free_bytes=free_bytes,
         capability=(major.value, minor.value),
     )
+
+
+def read_memory(nvml: ctypes.CDLL, handle: ctypes.c_void_p) -> tuple[int, int]:
+    """Total and free bytes. A GPU that has no memory of its own (GB10) uses the machine's."""
+    memory = Memory(version=MEMORY_VERSION)
+    status = nvml.nvmlDeviceGetMemoryInfo_v2(handle, ctypes.byref(memory))
+    if status == NOT_SUPPORTED:
+        pages = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_AVPHYS_PAGES")
+        total, free = (count * os.sysconf("SC_PAGE_SIZE") for count in pages)
+        return total, free
+    if status != 0:
+        raise NvmlError(f"nvmlDeviceGetMemoryInfo_v2 answered {status}")
+    return memory.total - memory.reserved, memory.free
 
 
 def read_text(nvml: ctypes.CDLL, function: str, *arguments: object) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
-from app.core.gpus import GIB
 from app.core.memory.plan import Plan
+from app.core.memory.units import readable
 
 WIDTH, BAR_TOP, BAR_HEIGHT, LEFT = 860, 60, 56, 30
 LEGEND_TOP, LINE = 150, 24
@@ -60,7 +60,7 @@ def legend(plan: Plan, parts: list[Part]) -> Iterator[str]:
     for index, part in enumerate(parts):
         square = f'width="14" height="14" fill="{colour(index, parts)}"'
         yield f'<rect x="{LEFT}" y="{y - 12}" {square}/>'
-        yield text(LEFT + 24, y, f"{part.name}: {part.num_bytes / GIB:.2f} GiB")
+        yield text(LEFT + 24, y, f"{part.name}: {readable(part.num_bytes)}")
         y += LINE
     length = plan.settings.max_model_len
     said = f"{plan.kv_tokens:,} KV tokens: {plan.full_sequences} sequences of {length:,}"

@@ -9,6 +9,7 @@ from typing import Any
 from app.core.engine_options import EngineOptions, name_of
 from app.core.errors import CheckpointError
 from app.core.gpus import Gpu
+from app.core.memory.advice import MEAN_TOKENS, Wanted, advise, cost_of_choices
 from app.core.memory.knobs import Device, Knobs
 from app.core.memory.plan import Plan, make_plan
 from app.core.memory.preflight import (
@@ -77,9 +78,23 @@ def check_memory(shape: ModelShape, gpus: tuple[Gpu, ...], knobs: Knobs) -> Plan
     device = Device.of(min(gpus, key=lambda gpu: gpu.free_bytes)) if gpus else cpu_device()
     plan = make_plan(shape, device, knobs)
     logger.info("memory plan", extra=plan_summary(plan))
+    if cost := cost_of_choices(plan, make_plan(shape, device, advised_for(shape, device, knobs))):
+        logger.info(cost)
     if warning := refuse_memory(plan, knobs):
         logger.warning(warning)
     return plan
+
+
+def advised_for(shape: ModelShape, device: Device, knobs: Knobs) -> Knobs:
+    """The planner's choice on the same number of GPUs, in the same types."""
+    wanted = Wanted(
+        dtype=knobs.dtype,
+        kv_cache_dtype=knobs.kv_cache_dtype,
+        tensor_parallel_size=knobs.tensor_parallel_size,
+        enforce_eager=knobs.enforce_eager,
+        cpu_kv_cache_gib=knobs.cpu_kv_cache_gib,
+    )
+    return advise(shape, device, wanted, MEAN_TOKENS)
 
 
 def knobs_of(options: EngineOptions) -> Knobs:

@@ -9,8 +9,8 @@ from app.core.memory.advice import MEAN_TOKENS, MIN_PROFILE_SEQUENCES, Wanted, a
 from app.core.memory.knobs import Device
 from app.core.memory.plan import Plan, make_plan
 from app.core.memory.shape import ModelShape
+from app.core.memory.units import readable
 from app.plan.checkpoint_source import read_shape
-from app.plan.text import gib
 
 MODELS = Path(__file__).parents[2] / "config" / "models"
 SERVED_NAME = "llama-3.1-8b-instruct"
@@ -110,7 +110,7 @@ def gives(plan: Plan) -> Iterator[str]:
         f"{plan.sequences_at(MEAN_TOKENS)} of {MEAN_TOKENS:,} (max_num_seqs lets "
         f"{now.max_num_seqs} run);"
     )
-    yield f"# {plan.kv_tokens:,} KV tokens; headroom {gib(headroom)}."
+    yield f"# {plan.kv_tokens:,} KV tokens; headroom {readable(headroom)}."
 
 
 def fp8_note(card_plan: CardPlan) -> Iterator[str]:
@@ -159,8 +159,8 @@ def profile_cell(card_plan: CardPlan) -> str:
     if card_plan.has_profile:
         return f"`{card_plan.file_name.removesuffix('.yaml')}`"
     plan = card_plan.plan
-    taken = plan.budget_bytes - plan.kv_bytes
+    taken, left = readable(plan.budget_bytes - plan.kv_bytes), readable(max(plan.kv_bytes, 0))
     return (
-        f"none: {gib(taken)} are taken before the KV cache, {gib(max(plan.kv_bytes, 0))} are left, "
+        f"none: {taken} are taken before the KV cache, {left} are left, "
         f"too little for {MIN_PROFILE_SEQUENCES} sequences of {plan.settings.max_model_len:,}"
     )

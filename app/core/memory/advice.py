@@ -17,8 +17,9 @@ NUM_SEQS = (512, 256, 128, 64, 32, 16, 8)
 STEP_TOKENS = (8192, 2048, 1024)
 LARGE_CARD_BYTES = 38 * GIB  # from here on a step of 8,192 tokens costs little of the card
 MEAN_TOKENS = 1024
-# A context that fewer sequences than this can fill at once is too long for the card.
-MIN_FULL_SEQUENCES = 4
+# A context that only one or two sequences can fill at once is too long for the card, unless
+# nothing shorter was allowed.
+FULL_SEQUENCES = (4, 2, 1)
 # A card that holds fewer, whatever is tried, gets no profile.
 MIN_PROFILE_SEQUENCES = 2
 
@@ -56,14 +57,31 @@ def advise(shape: ModelShape, device: Device, wanted: Wanted, mean_tokens: int) 
     """The first settings that serve well: the smallest share of the card, then the longest context
     that at least four sequences can fill, for as many sequences of `mean_tokens` as fit.
 
-    Where nothing serves well, the smallest that were tried: their plan says what is missing.
+    Where four cannot, two, then one. Where nothing fits, the smallest that was tried: its plan
+    says what is missing.
     """
     tried = wanted.knobs()
-    for tried in candidates(shape, device, wanted):
-        chosen = choose_sequences(shape, device, wanted, tried, mean_tokens)
-        if chosen is not None:
-            return chosen
+    for full_sequences in FULL_SEQUENCES:
+        for tried in candidates(shape, device, wanted):
+            need = Need(mean_tokens, full_sequences)
+            chosen = choose_sequences(shape, device, wanted, tried, need)
+            if chosen is not None:
+                return chosen
     return replace(tried, max_num_seqs=wanted.max_num_seqs or NUM_SEQS[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """All sequences of `mean_tokens` run at once, and so many of the full length."""
+
+    mean_tokens: int
+    full_sequences: int
+
+    def is_met(self, plan: Plan, may_queue: bool) -> bool:
+        """`may_queue`: fewer than max_num_seqs may fit, for the user set it."""
+        length = min(self.mean_tokens, plan.settings.max_model_len)
+        all_run = may_queue or plan.sequences_at(length) >= plan.settings.max_num_seqs
+        return plan.fits and all_run and plan.full_sequences >= self.full_sequences
 
 
 def candidates(shape: ModelShape, device: Device, wanted: Wanted) -> Iterator[Knobs]:
@@ -86,18 +104,32 @@ def either(said: Choice | None, choices: Sequence[Choice]) -> tuple[Choice, ...]
 
 
 def choose_sequences(
-    shape: ModelShape, device: Device, wanted: Wanted, tried: Knobs, mean_tokens: int
+    shape: ModelShape, device: Device, wanted: Wanted, tried: Knobs, need: Need
 ) -> Knobs | None:
-    """The most sequences of which all fit at `mean_tokens`; None where this does not serve."""
+    """The most sequences that meet the need; None where no number does."""
     for num_seqs in either(wanted.max_num_seqs, NUM_SEQS):
         knobs = replace(tried, max_num_seqs=num_seqs)
-        plan = make_plan(shape, device, knobs)
-        if serves_well(plan, mean_tokens, was_said=wanted.max_num_seqs is not None):
+        if need.is_met(make_plan(shape, device, knobs), wanted.max_num_seqs is not None):
             return knobs
     return None
 
 
-def serves_well(plan: Plan, mean_tokens: int, was_said: bool) -> bool:
-    length = min(mean_tokens, plan.settings.max_model_len)
-    all_run = was_said or plan.sequences_at(length) >= plan.settings.max_num_seqs
-    return plan.fits and all_run and plan.full_sequences >= MIN_FULL_SEQUENCES
+DECIDING = ("gpu_memory_utilization", "max_model_len", "max_num_seqs", "max_num_batched_tokens")
+
+
+def cost_of_choices(plan: Plan, advised: Plan, given: Sequence[str] = DECIDING) -> str:
+    """What the settings named in `given` cost against the planner's own choice, as a sentence;
+    empty where they are the same.
+    """
+    pairs = {
+        name: (getattr(plan.settings, name), getattr(advised.settings, name)) for name in given
+    }
+    changed = [f"{name} {mine} for {its}" for name, (mine, its) in pairs.items() if mine != its]
+    if not changed:
+        return ""
+    return (
+        f"Set by hand: {', '.join(changed)}. That gives {plan.full_sequences:,} sequences of "
+        f"{plan.settings.max_model_len:,} tokens at once and {plan.kv_tokens:,} KV tokens, for "
+        f"{advised.full_sequences:,} of {advised.settings.max_model_len:,} and "
+        f"{advised.kv_tokens:,}."
+    )

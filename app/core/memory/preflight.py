@@ -7,10 +7,11 @@ on: what the user set wins.
 from app.core.checkpoint_kernels import choose_kernel
 from app.core.checkpoint_scheme import Scheme, SchemeName
 from app.core.errors import StartError
-from app.core.gpus import FIRST_BF16, GIB, Gpu
+from app.core.gpus import FIRST_BF16, Gpu
 from app.core.memory.fixes import find_fixes
 from app.core.memory.knobs import Knobs
 from app.core.memory.plan import Plan
+from app.core.memory.units import readable
 
 # The CUDA build is for CUDA 13.0 (requirements/cuda.lock), whose first driver branch this is.
 FIRST_DRIVER_BRANCH = 580
@@ -96,19 +97,19 @@ def refuse_memory(plan: Plan, knobs: Knobs) -> str:
 
 
 def describe_shortage(plan: Plan) -> str:
-    length = plan.settings.max_model_len
+    length, weights = plan.settings.max_model_len, readable(plan.weights_bytes)
+    sequence, share = readable(plan.one_sequence_bytes), readable(plan.budget_bytes)
     return (
-        f"The model does not fit on {plan.device.name}: weights of {gib(plan.weights_bytes)} and "
-        f"one sequence of {length:,} tokens ({gib(plan.one_sequence_bytes)}) need more than the "
-        f"{gib(plan.budget_bytes)} that the engine may take."
+        f"The model does not fit on {plan.device.name}: weights of {weights} and one sequence of "
+        f"{length:,} tokens ({sequence}) need more than the {share} that the engine may take."
     )
 
 
 def describe_use_by_others(plan: Plan, taken: int) -> str:
     device = plan.device
+    free, total = readable(device.free_bytes), readable(device.total_bytes)
     sentence = (
-        f"The engine would take {gib(taken)} of {device.name} and {gib(device.free_bytes)} of "
-        f"{gib(device.total_bytes)} are free: "
+        f"The engine would take {readable(taken)} of {device.name} and {free} of {total} are free: "
     )
     if device.is_cpu:
         return sentence + "end what uses the memory, or lower engine.cpu_kv_cache_gib."
@@ -119,10 +120,6 @@ def describe_use_by_others(plan: Plan, taken: int) -> str:
 def first_fix(plan: Plan, knobs: Knobs) -> str:
     fixes = find_fixes(plan, knobs)
     return f"To mend it: {fixes[0]}." if fixes else "No setting mends it: it needs more memory."
-
-
-def gib(num_bytes: float) -> str:
-    return f"{num_bytes / GIB:.2f} GiB"
 
 
 def scheme_named(name: str) -> Scheme:

@@ -19,6 +19,7 @@ class FakeNvml:
     gpus: tuple[FakeGpu, ...]
     driver: str = "580.95.05"
     failing: str = ""
+    failure: int = 999
     calls: list[str] = field(default_factory=list)
 
     def __getattr__(self, name: str) -> Any:
@@ -26,7 +27,7 @@ class FakeNvml:
             raise AttributeError(name)
         self.calls.append(name)
         if name == self.failing:
-            return lambda *_: 999
+            return lambda *_: self.failure
         return getattr(self, f"answer_{name[4:].removesuffix('_v2')}")
 
     def answer_Init(self) -> int:  # noqa: N802 (NVML's own names)

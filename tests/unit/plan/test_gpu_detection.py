@@ -1,6 +1,7 @@
 """What is read from the driver's library. The library here is one in Python."""
 
 import ctypes
+import os
 
 import pytest
 
@@ -71,3 +72,11 @@ def test_a_driver_that_does_not_answer_means_no_gpus(monkeypatch: pytest.MonkeyP
     install(monkeypatch, nvml)
     assert detect_gpus() == Machine(None, ())
     assert nvml.calls[-1] == "nvmlShutdown"
+
+
+def test_a_gpu_that_shares_the_machines_memory_has_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = FakeNvml((A10,), failing="nvmlDeviceGetMemoryInfo_v2", failure=3)
+    install(monkeypatch, nvml)
+    (gpu,) = detect_gpus().gpus
+    assert gpu.total_bytes == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < gpu.free_bytes < gpu.total_bytes

@@ -70,6 +70,23 @@ def test_a_wanted_concurrency_gives_the_longest_context(capsys: pytest.CaptureFi
     assert "For 32 sequences at once: max_model_len up to 2," in capsys.readouterr().out
 
 
+def test_what_was_set_by_hand_is_held_against_the_planners_choice(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plan("--gpu", "a10", "--max-model-len", 32768)
+    said = capsys.readouterr().out
+    assert "Set by hand: max_model_len 32768 for 16384. That gives 2 sequences of 32,768" in said
+    plan("--gpu", "a10", "--max-model-len", 16384)
+    assert "Set by hand" not in capsys.readouterr().out
+
+
+def test_several_gpus_are_shown_beside_one(capsys: pytest.CaptureFixture[str]) -> None:
+    read = values(capsys, "--gpu", "a10")["kv_tokens_by_tensor_parallel_size"]
+    assert isinstance(read, dict)
+    assert list(read) == ["1", "2", "4", "8"]
+    assert read["2"] > 2 * read["1"]
+
+
 def test_without_a_gpu_the_memory_of_the_machine_is_planned(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

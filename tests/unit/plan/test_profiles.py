@@ -44,7 +44,7 @@ def test_a_card_without_a_profile_is_in_the_table_with_the_reason() -> None:
     assert [card_plan.card.key for card_plan in without] == ["rtx3080"]
     row = next(line for line in cards_table() if "RTX 3080" in line)
     assert "none: " in row
-    assert "GiB are left" in row
+    assert "are left, too little for 2 sequences" in row
 
 
 def test_the_table_has_every_card_and_fp8_where_the_card_has_it() -> None:
