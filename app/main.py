@@ -200,10 +200,14 @@ class Service:
     def is_dead(self) -> bool:
         return self.resources.engine is not None and self.resources.engine.is_dead
 
-    async def stop(self) -> None:
-        """End the listeners, then the engine. What still runs is told so, within a second."""
+    async def stop(self, listening: Sequence["asyncio.Task[None]"]) -> None:
+        """End the listeners, which tell what still runs so, within a second; then the engine.
+
+        The other way round vLLM would end the streams as if their answers were whole.
+        """
         for listener in self.listeners:
             listener.should_exit = True
+        await asyncio.gather(*listening)
         if self.resources.engine is not None and not self.is_dead():
             await asyncio.to_thread(self.resources.engine.stop, ENGINE_STOP_S)
 
@@ -229,8 +233,7 @@ async def serve(effective: EffectiveSettings, local_key: str | None) -> int:
     try:
         await lifecycle.run()
     finally:
-        stopping = asyncio.create_task(service.stop())
-        await asyncio.gather(stopping, *listening)
+        await service.stop(listening)
     return lifecycle.exit_code
 
 
