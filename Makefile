@@ -7,8 +7,8 @@ ARGS ?=
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help engine test-environment serve test test-unit test-all lint smoke bench score \
-	demo-model profiles lock clean
+.PHONY: help engine test-environment serve test test-unit test-all lint smoke bench \
+	bench-gateway score demo-model profiles lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -44,6 +44,9 @@ smoke: test-environment  ## four questions to the server that `make serve` start
 
 bench: test-environment  ## load on the server that `make serve` started (ARGS="--help")
 	$(RUN) -m app bench $(ARGS)
+
+bench-gateway: test-environment  ## the gateway beside stock vLLM, its Rust front end and LiteLLM
+	$(RUN) -m app bench-gateway $(ARGS)
 
 score: test-environment  ## exact-match score of the server that `make serve` started
 	$(RUN) -m app score $(ARGS)

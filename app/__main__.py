@@ -14,7 +14,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("app.plan.command", "plan the memory of a model on a GPU"),
     "doctor": ("app.plan.doctor_command", "say what this machine can serve, and what to mend"),
     "smoke": ("app.bench.smoke_command", "ask a running server four questions"),
-    "bench": ("app.bench.command", "measure a running server under load"),
+    "bench": ("app.bench.command", "measure running servers under load"),
+    "bench-gateway": ("app.bench.gateway_command", "measure the gateway beside its peers"),
 }
 
 

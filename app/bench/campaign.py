@@ -47,6 +47,12 @@ class Measurement:
             return None
         return self.server_cpu_s / self.summary.num_output_tokens * 1e6
 
+    @property
+    def cpu_ms_per_request(self) -> float | None:
+        if self.server_cpu_s is None:
+            return None
+        return self.server_cpu_s / self.summary.num_requests * 1e3
+
 
 @dataclass(frozen=True)
 class Campaign:

@@ -35,6 +35,7 @@ FIGURES: dict[str, Figure] = {
     **quantile_figures("gap_s"),
     **quantile_figures("latency_s"),
     "server_cpu_us_per_token": lambda each: each.cpu_us_per_token,
+    "server_cpu_ms_per_request": lambda each: each.cpu_ms_per_request,
     "server_cpu_s": lambda each: each.server_cpu_s,
     "generator_cpu_s": lambda each: each.run.generator.cpu_s,
     "generator_lag_p99_ms": lambda each: each.run.generator.lag_s * 1e3,

@@ -11,20 +11,20 @@ Tokens come from a text, by the prompt and the seed alone, so that answers can b
 servers; temperature and penalties change nothing. A structured answer keeps to its grammar and is
 the shortest there is. There are no logprobs, adapters, embeddings or multi-modal inputs. Absolute
 speeds are what the settings say and prove nothing about a GPU; what a server needs of the CPU is
-real.
+real. Behind the gateway it needs `model.allow_unquantized=true`, as there is no int8 kernel.
 
 Settings (see SimulatedSettings): the environment variable SIMULATED_DEVICE, or the key
 `simulated_device` in vLLM's `--additional-config`, which wins.
 """
 
 import os
-import random
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import torch
 from vllm.sampling_params import SamplingParams
 from vllm.tokenizers.registry import cached_tokenizer_from_config
 from vllm.utils.import_utils import resolve_obj_by_qualname
@@ -36,6 +36,7 @@ from vllm.v1.serial_utils import run_method
 from vllm.v1.worker.worker_base import CompilationTimes
 
 from app.engine.simulated_answers import TEXT, SimulatedAnswers
+from app.engine.simulated_clock import SimulatedClock
 from app.engine.simulated_settings import (
     VARIABLE,
     SimulatedSettings,
@@ -47,18 +48,20 @@ CLOSING = '"}]:,{[0'
 DEFAULT_BLOCK_SIZE = 16
 
 
-class SimulatedFaultError(RuntimeError):
-    """The fault that `failure_rate` asked for."""
+class SimulatedModelRunner:
+    """Has a model without layers: who asks how it is quantized is told that it is not."""
+
+    def get_model(self) -> torch.nn.Module:
+        return torch.nn.Module()
 
 
 class SimulatedWorker:
     """Answers what vLLM asks of a worker besides computing steps."""
 
-    is_simulated = True
-
     def __init__(self, vllm_config: Any, settings: SimulatedSettings) -> None:
         self.vllm_config = vllm_config
         self.settings = settings
+        self.model_runner = SimulatedModelRunner()
 
     def get_kv_cache_spec(self) -> dict[str, KVCacheSpec]:
         model, parallel = self.vllm_config.model_config, self.vllm_config.parallel_config
@@ -133,8 +136,7 @@ class SimulatedExecutor(Executor):  # type: ignore[misc]
         self.settings = read_settings(self.vllm_config.additional_config)
         self.worker = make_worker(self.vllm_config, self.settings)
         self.answers = make_answers(self.model_config, self.settings)
-        self._dice = random.Random(self.settings.seed)  # noqa: S311 - repeatable faults
-        self._done_s = 0.0
+        self._clock = SimulatedClock(self.settings)
         self._step: SchedulerOutput | None = None
 
     def check_health(self) -> None:
@@ -159,7 +161,7 @@ class SimulatedExecutor(Executor):  # type: ignore[misc]
         if scheduler_output.total_num_scheduled_tokens == 0:
             empty = ModelRunnerOutput(req_ids=[], req_id_to_index={})
             return finished(empty) if non_block else empty
-        self.start_step(scheduler_output.total_num_scheduled_tokens)
+        self._clock.start(scheduler_output.total_num_scheduled_tokens, time.monotonic())
         self._step = scheduler_output
         return finished(None) if non_block else None
 
@@ -169,7 +171,7 @@ class SimulatedExecutor(Executor):  # type: ignore[misc]
         if self._step is None:
             raise RuntimeError("sample_tokens without a step")
         step, self._step = self._step, None
-        output = PacedOutput(self.output_of(step, grammar_output), self._done_s)
+        output = PacedOutput(self.output_of(step, grammar_output), self._clock.done_s)
         return output if non_block else output.result()
 
     def note_requests(self, step: SchedulerOutput) -> None:
@@ -187,15 +189,6 @@ class SimulatedExecutor(Executor):  # type: ignore[misc]
         if self.settings.answer_tokens is None or (sampling and sampling.ignore_eos):
             return None
         return max(self.settings.answer_tokens, sampling.min_tokens if sampling else 0)
-
-    def start_step(self, num_tokens: int) -> None:
-        """A device does one step after the other, however early the scheduler asks."""
-        if self._dice.random() < self.settings.failure_rate:
-            raise SimulatedFaultError("a step failed, as the failure_rate setting asked")
-        cost_s = self.settings.step_s(num_tokens)
-        if self._dice.random() < self.settings.stall_rate:
-            cost_s += self.settings.stall_ms / 1e3
-        self._done_s = max(self._done_s, time.monotonic()) + cost_s
 
     def output_of(self, step: SchedulerOutput, grammar: GrammarOutput | None) -> ModelRunnerOutput:
         num_computed = {

@@ -1,0 +1,134 @@
+"""`python -m app bench-gateway`: the gateway beside its peers, all on the simulated executor."""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.bench.arrivals import ClosedLoop
+from app.bench.campaign import Campaign, Load, Measurement, Subject
+from app.bench.comparison import BASE, comparison_lines, write_section
+from app.bench.lengths import Lengths
+from app.bench.peers import (
+    MODEL_NAME,
+    Bench,
+    PeerError,
+    plan_gateway,
+    plan_litellm,
+    plan_rust,
+    plan_stock,
+)
+from app.bench.report import write_report
+from app.bench.server_process import ServerPlan, ServerProcess
+from app.bench.table import complaint_lines
+from app.bench.workload import draw_workload
+
+PEERS = ("gateway", "stock", "rust", "litellm")
+FOLDER = Path(".cache/bench")
+DEFAULT_MODEL = Path("models/bundled/w8a8")
+
+
+@dataclass(frozen=True)
+class LoadForm:
+    """One load of the comparison. `requests` and `tokens` are per stream."""
+
+    name: str
+    step_ms: float
+    streams: int
+    tokens: int
+    requests: int = 1
+    stream: bool = True
+
+    def load(self) -> Load:
+        workload = draw_workload(
+            self.streams * self.requests, Lengths(12), Lengths(self.tokens), stream=self.stream
+        )
+        return Load(self.name, workload, ClosedLoop(self.streams))
+
+
+STEADY_MS, FAST_MS = 50, 8
+FORMS = (
+    LoadForm("1 stream", STEADY_MS, 1, 192),
+    LoadForm("16 streams", STEADY_MS, 16, 192),
+    LoadForm("64 streams", STEADY_MS, 64, 192),
+    LoadForm("256 streams", STEADY_MS, 256, 192),
+    LoadForm("overload", FAST_MS, 256, 192, requests=2),
+    LoadForm("short", FAST_MS, 32, 8, requests=16),
+    LoadForm("whole answers", FAST_MS, 32, 8, requests=16, stream=False),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--peers", default=",".join(PEERS), help="default: %(default)s")
+    parser.add_argument("--loads", help=f"default: {', '.join(form.name for form in FORMS)}")
+    parser.add_argument("--repeat", type=int, default=3, help="default: %(default)s")
+    parser.add_argument(
+        "--model", type=Path, default=DEFAULT_MODEL, help="for its tokenizer and configuration"
+    )
+    parser.add_argument("--json", type=Path, default=FOLDER / "gateway.json")
+    parser.add_argument("--write", type=Path, help="put the table into this Markdown file")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    names = chosen(arguments.peers, PEERS, "--peers")
+    loads = chosen(arguments.loads, [form.name for form in FORMS], "--loads")
+    measurements: list[Measurement] = []
+    for step_ms in (STEADY_MS, FAST_MS):
+        forms = [form for form in FORMS if form.step_ms == step_ms and form.name in loads]
+        if forms:
+            bench = Bench(arguments.model, FOLDER, step_ms)
+            with running_peers(bench, names) as subjects:
+                campaign = Campaign(
+                    subjects, [form.load() for form in forms], arguments.repeat, num_warm_up=64
+                )
+                measurements += campaign.run(sys.stderr)
+    write_report(arguments.json, measurements)
+    lines = comparison_lines(measurements)
+    print("\n".join(lines))
+    for line in complaint_lines(measurements):
+        print(line)
+    if arguments.write:
+        write_section(arguments.write, lines)
+    return 1 if any(each.summary.errors for each in measurements) else 0
+
+
+def chosen(text: str | None, known: Sequence[str], option: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")] if text else list(known)
+    for name in names:
+        if name not in known:
+            raise PeerError(f"{option}: {name!r} is none of {', '.join(known)}.")
+    return names
+
+
+@contextlib.contextmanager
+def running_peers(bench: Bench, names: Sequence[str]) -> Iterator[list[Subject]]:
+    """Started one after the other; a peer that cannot be had here is named and left out."""
+    bench.folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as running:
+        subjects = []
+        for plan in plans(bench, names):
+            log = bench.folder / "logs" / f"{plan.name}.log"
+            print(f"starting {plan.name}", file=sys.stderr)
+            server = running.enter_context(ServerProcess(plan, log))
+            target = server.wait_until_ready()
+            subjects.append(Subject(target, MODEL_NAME, server.api_pids))
+        yield subjects
+
+
+def plans(bench: Bench, names: Sequence[str]) -> Iterator[ServerPlan]:
+    """The stock server always: the others are compared with it, and LiteLLM stands before it."""
+    stock = plan_stock(bench)
+    makers: dict[str, Callable[[], ServerPlan]] = {
+        "gateway": lambda: plan_gateway(bench),
+        "stock": lambda: stock,
+        "rust": lambda: plan_rust(bench),
+        "litellm": lambda: plan_litellm(bench, stock),
+    }
+    for name in PEERS:
+        if name in names or name == BASE:
+            try:
+                yield makers[name]()
+            except PeerError as error:
+                print(f"left out: {error.sentence}", file=sys.stderr)

@@ -1,0 +1,153 @@
+"""A server that a comparison starts, waits for and ends."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from app.bench.process_cpu import PROC
+from app.bench.target import Target, TargetError, first_model, read_key
+from app.core.errors import AppError
+
+START_S = 300
+STOP_S = 30
+
+
+class ServerError(AppError):
+    """A server that did not start; the sentence names its log."""
+
+
+@dataclass(frozen=True)
+class ServerPlan:
+    """`api_command` is the name, as the kernel has it, of the process that speaks HTTP; None: the
+    one that is started. `key_file` holds the server's key once it runs.
+    """
+
+    name: str
+    arguments: Sequence[str]
+    port: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+    api_command: str | None = None
+    key_file: Path | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+class ServerProcess:
+    """Runs in a session of its own, so that its processes can be found and ended together."""
+
+    def __init__(self, plan: ServerPlan, log: Path) -> None:
+        self.plan = plan
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "ServerProcess":
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self.plan.arguments,
+                env={**os.environ, **self.plan.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            for pid in session_processes(self.root_pid):
+                signal_process(pid, sign)
+            if self.has_ended(STOP_S):
+                return
+
+    @property
+    def root_pid(self) -> int:
+        if self._process is None:
+            raise RuntimeError("the server has not been started")
+        return self._process.pid
+
+    def has_ended(self, timeout_s: float) -> bool:
+        """Whether all its processes are gone within the time."""
+        give_up_s = time.monotonic() + timeout_s
+        while time.monotonic() < give_up_s:
+            if self._process is not None:
+                self._process.poll()
+            if not session_processes(self.root_pid):
+                return True
+            time.sleep(0.1)
+        return False
+
+    def wait_until_ready(self) -> Target:
+        """Raises ServerError when it ends or takes longer than five minutes."""
+        give_up_s = time.monotonic() + START_S
+        while time.monotonic() < give_up_s:
+            if self._process is None or self._process.poll() is not None:
+                break
+            try:
+                target = self.target()
+                first_model(target)
+            except TargetError:
+                time.sleep(0.5)
+            else:
+                return target
+        raise ServerError(f"{self.plan.name} did not start; its log is {self._log}.")
+
+    def target(self) -> Target:
+        key = read_key(self.plan.key_file) if self.plan.key_file else None
+        return Target(self.plan.name, self.plan.url, key)
+
+    @property
+    def api_pids(self) -> tuple[int, ...]:
+        if self.plan.api_command is None:
+            return (self.root_pid,)
+        commands = session_processes(self.root_pid)
+        return tuple(pid for pid, command in commands.items() if command == self.plan.api_command)
+
+
+def session_processes(session: int) -> dict[int, str]:
+    """Processes of the session and their commands; those that have ended are left out."""
+    found = {}
+    for folder in PROC.iterdir():
+        if folder.name.isdigit() and (status := read_status(folder)):
+            command, state, at = status
+            if at == session and state != "Z":
+                found[int(folder.name)] = command
+    return found
+
+
+def read_status(folder: Path) -> tuple[str, str, int] | None:
+    """Command, state and session of a process; None if it has just ended."""
+    try:
+        stat = (folder / "stat").read_text()
+    except OSError:
+        return None
+    head, _, rest = stat.rpartition(")")
+    fields = rest.split()
+    return head.partition("(")[2], fields[0], int(fields[3])
+
+
+def signal_process(pid: int, sign: signal.Signals) -> None:
+    try:
+        os.kill(pid, sign)
+    except ProcessLookupError:
+        return  # it ended by itself
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
