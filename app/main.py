@@ -27,7 +27,7 @@ from app.core.state import ServiceState
 from app.core.version import VERSION
 from app.lifecycle import Lifecycle, Steps
 from app.server import Listener, bind, on_termination
-from app.settings.key_file import read_keys
+from app.settings.key_watch import KeyFileWatch
 from app.settings.loading import EffectiveSettings, Sources, load_settings
 from app.settings.local_key import ensure_local_key, show_local_key
 from app.settings.model import Settings
@@ -124,9 +124,10 @@ class Service:
         metrics = Metrics(REGISTRY)
         self.state.observers.append(metrics.show_phase)
         self.state.observers.append(lambda phase: logger.info("state", extra={"state": phase}))
+        self.key_watch = KeyFileWatch(Path(settings.auth.keys_file), metrics.show_key_file)
         self.resources = Resources(
             state=self.state,
-            keys=read_keys(Path(settings.auth.keys_file)),
+            keys=self.key_watch.ring,
             metrics=metrics,
             version=VERSION,
             model_name=settings.model.name,
@@ -230,9 +231,11 @@ async def serve(effective: EffectiveSettings, local_key: str | None) -> int:
             lambda phase: show_local_key(phase, address, local_key, service.resources.model_name)
         )
     listening = [asyncio.create_task(each.run_until_stopped()) for each in service.listeners]
+    watching = asyncio.create_task(service.key_watch.run())
     try:
         await lifecycle.run()
     finally:
+        watching.cancel()
         await service.stop(listening)
     return lifecycle.exit_code
 

@@ -36,6 +36,8 @@ class JsonBody:
         except ClientGone:
             return None
         fields = parse_object(body)
+        if context.key is not None:
+            context.key.check_model(fields)
         check(route.template, fields)
         context.meter.note_asked(fields)
         return await self.app(scope, replay(body, receive), send)

@@ -1,5 +1,7 @@
 """Who may come in: only listed routes, only with a key that has the scope, only when ready."""
 
+from datetime import UTC, datetime
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.context import RequestContext, context_of, header_of
@@ -72,6 +74,9 @@ class Door:
         if context.key is None:
             self.metrics.auth_failures.labels("unknown").inc()
             raise Unauthenticated("The API key is not known here.")
+        if context.key.is_expired(datetime.now(UTC)):
+            self.metrics.auth_failures.labels("expired").inc()
+            raise Unauthenticated("The API key has expired.", code="expired_api_key")
         if not context.key.allows(route.scope):
             self.metrics.auth_failures.labels("scope").inc()
             raise Forbidden(f"The API key lacks the scope {route.scope}.")

@@ -6,9 +6,11 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from app.api.context import context_of
 from app.api.resources import Resources, resources_of
 from app.core.engine_view import EngineView
 from app.core.errors import NotFound, RequestError, Unavailable
+from app.core.keys import Key
 
 probes = APIRouter(tags=["service"])
 service = APIRouter(tags=["service"])
@@ -50,7 +52,7 @@ def describe(resources: Resources) -> dict[str, Any]:
         "reason": state.reason,
         "version": resources.version,
         "model": resources.model_name,
-        "keys": [{"name": key.name, "scopes": sorted(key.scopes)} for key in resources.keys.keys],
+        "keys": [describe_key(key) for key in resources.keys.keys],
         "plan": dict(resources.plan),
     }
     if engine is not None:
@@ -74,6 +76,16 @@ def describe(resources: Resources) -> dict[str, Any]:
     return status
 
 
+def describe_key(key: Key) -> dict[str, Any]:
+    return {
+        "name": key.name,
+        "tenant": key.tenant,
+        "scopes": sorted(key.scopes),
+        "models": None if key.models is None else sorted(key.models),
+        "expires": key.expires and key.expires.isoformat(),
+    }
+
+
 @models.get("/v1/models", summary="The models that are served")
 async def list_models(request: Request) -> dict[str, Any]:
     return {"object": "list", "data": await describe_models(request)}
@@ -90,10 +102,16 @@ async def show_model(request: Request, model_id: str) -> dict[str, Any]:
 
 
 async def describe_models(request: Request) -> list[dict[str, Any]]:
-    """What the engine lists, and what is proved of it where a report proves something."""
+    """What the engine lists and the key may ask for, and what is proved of it where a report
+    proves something."""
+    key = context_of(request.scope).key
     recovery = resources_of(request).recovery
     quality = {"quality": recovery.as_json()} if recovery else {}
-    return [model | quality for model in await engine_of(request).list_models()]
+    return [
+        model | quality
+        for model in await engine_of(request).list_models()
+        if key is None or key.allows_model(model["id"])
+    ]
 
 
 def engine_of(request: Request) -> EngineView:

@@ -71,8 +71,21 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
-        for reason in ("missing", "unknown", "scope"):
+        for reason in ("missing", "unknown", "expired", "scope"):
             self.auth_failures.labels(reason)
+        self.key_file_valid = Gauge(
+            "gateway_key_file_valid",
+            "0 while the key file's newest content cannot be used and older keys are in force.",
+            registry=registry,
+        )
+        self.key_file_changes = Counter(
+            "gateway_key_file_changes",
+            "Contents of the key file seen, by whether they could be used.",
+            ["result"],
+            registry=registry,
+        )
+        for result in ("taken", "refused"):
+            self.key_file_changes.labels(result)
         self.build = Gauge(
             "gateway_build_info", "1, with versions.", ["version", "vllm"], registry=registry
         )
@@ -102,6 +115,10 @@ class Metrics:
     def show_phase(self, current: Phase) -> None:
         for phase in Phase:
             self.state.labels(phase.value).set(phase is current)
+
+    def show_key_file(self, is_valid: bool) -> None:
+        self.key_file_valid.set(is_valid)
+        self.key_file_changes.labels("taken" if is_valid else "refused").inc()
 
     def show_model(self, loaded: LoadedModel, vllm_version: str) -> None:
         self.build.labels(VERSION, vllm_version).set(1)

@@ -7,30 +7,64 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from app.core.errors import SettingsError
+from app.core.errors import NotFound, SettingsError
 from app.core.routes import Scope
 
 PREFIX = "sk-w8a8-"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_MAX_MODEL_NAME = 256
+
+
+@dataclass(frozen=True)
+class RetiredDigest:
+    """What a key was before it was rotated; still taken until `valid_until`."""
+
+    digest: str
+    valid_until: datetime
 
 
 @dataclass(frozen=True)
 class Key:
-    """A key by its name and digest; `repr` shows no digest."""
+    """A key by its name and digest; `repr` shows no digest.
+
+    `tenant` is who uses it, `models` what it may ask for (None: every model), `expires` when it
+    ends.
+    """
 
     name: str
     digest: str
     scopes: frozenset[Scope]
+    tenant: str
+    models: frozenset[str] | None = None
+    expires: datetime | None = None
+    retired: tuple[RetiredDigest, ...] = ()
 
     def __repr__(self) -> str:
         return f"Key({self.name!r}, {sorted(self.scopes)})"
 
     def allows(self, scope: Scope) -> bool:
         return scope in self.scopes
+
+    def allows_model(self, model: object) -> bool:
+        return self.models is None or model in self.models
+
+    def check_model(self, body: Mapping[str, object]) -> None:
+        """Raises NotFound unless `body` names a model that the key may ask for; one that may ask
+        for every model need not name any."""
+        if not self.allows_model(body.get("model")):
+            raise NotFound(
+                f"The model {str(body.get('model'))[:80]!r} is not there for this key.",
+                code="model_not_found",
+                param="model",
+            )
+
+    def is_expired(self, now: datetime) -> bool:
+        return self.expires is not None and now >= self.expires
 
 
 def create_secret() -> str:
@@ -42,41 +76,115 @@ def digest_of(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def make_key(name: object, digest: object, scopes: Iterable[object]) -> Key:
-    """A checked key. Raises SettingsError naming what is wrong with the entry."""
+def make_key(
+    name: object,
+    digest: object,
+    scopes: Iterable[object],
+    *,
+    tenant: object = None,
+    models: Iterable[object] | None = None,
+    expires: object = None,
+    retired: Iterable[RetiredDigest] = (),
+) -> Key:
+    """A checked key; without a tenant it is its own. Raises SettingsError naming what is wrong."""
+    checked = check_name(name, "key")
+    label = f"key {checked!r}"
+    return Key(
+        checked,
+        check_digest(digest, label),
+        frozenset(parse_scope(label, scope) for scope in scopes),
+        checked if tenant is None else check_name(tenant, f"{label}: tenant"),
+        None if models is None else frozenset(check_model(label, model) for model in models),
+        None if expires is None else parse_time(expires, f"{label}: expires"),
+        tuple(retired),
+    )
+
+
+def make_retired(digest: object, valid_until: object, label: str) -> RetiredDigest:
+    return RetiredDigest(
+        check_digest(digest, label), parse_time(valid_until, f"{label}: valid_until")
+    )
+
+
+def check_name(name: object, label: str) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise SettingsError(
-            f"key name {str(name)[:40]!r}: use 1 to 63 letters, digits, '.', '_' or '-'."
+            f"{label} name {str(name)[:40]!r}: use 1 to 63 letters, digits, '.', '_' or '-'."
         )
+    return name
+
+
+def check_digest(digest: object, label: str) -> str:
     if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-        raise SettingsError(f"key {name!r}: sha256 has to be 64 lower-case hexadecimal digits.")
-    return Key(name, digest, frozenset(parse_scope(name, scope) for scope in scopes))
+        raise SettingsError(f"{label}: sha256 has to be 64 lower-case hexadecimal digits.")
+    return digest
 
 
-def parse_scope(name: str, scope: object) -> Scope:
+def parse_scope(label: str, scope: object) -> Scope:
     if scope not in list(Scope):
         known = ", ".join(Scope)
-        raise SettingsError(f"key {name!r}: scope {str(scope)[:40]!r} is none of {known}.")
+        raise SettingsError(f"{label}: scope {str(scope)[:40]!r} is none of {known}.")
     return Scope(str(scope))
 
 
+def check_model(label: str, model: object) -> str:
+    if not isinstance(model, str) or not 0 < len(model) <= _MAX_MODEL_NAME:
+        raise SettingsError(f"{label}: model {str(model)[:40]!r} is not a model's name.")
+    return model
+
+
+def parse_time(value: object, label: str) -> datetime:
+    """A moment with its zone, from ISO 8601 or as YAML has read it."""
+    moment: object = value
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            moment = None
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
+        raise SettingsError(
+            f"{label} {str(value)[:40]!r}: write a time with its zone, as 2027-01-31T00:00:00Z."
+        )
+    return moment.astimezone(UTC)
+
+
 class KeyRing:
-    """The keys of the service, found by what a client presents."""
+    """The keys of the service, found by what a client presents; replaced as a whole."""
 
     def __init__(self, keys: Iterable[Key]) -> None:
+        """Raises SettingsError for a name that stands there twice."""
         self.keys = tuple(keys)
-        self._by_head: dict[str, list[Key]] = {}
-        for key in self.keys:
-            self._by_head.setdefault(key.digest[:8], []).append(key)
         names = [key.name for key in self.keys]
         if twice := {name for name in names if names.count(name) > 1}:
             raise SettingsError(f"key name {min(twice)!r} stands there twice; names are unique.")
+        self._by_head = index(self.keys)
 
-    def find(self, secret: str) -> Key | None:
-        """The key of `secret`. The comparison takes the same time wherever digests differ."""
+    def adopt(self, other: "KeyRing") -> None:
+        """Take over the keys of `other`; each lookup sees either the old set or the new one."""
+        self._by_head = other._by_head
+        self.keys = other.keys
+
+    def find(self, secret: str, now: datetime | None = None) -> Key | None:
+        """The key of `secret`, an expired one too. The comparison takes the same time wherever
+        digests differ."""
         digest = digest_of(secret)
+        now = now or datetime.now(UTC)
         found = None
-        for key in self._by_head.get(digest[:8], ()):
-            if hmac.compare_digest(key.digest, digest):
+        for candidate, key, valid_until in self._by_head.get(digest[:8], ()):
+            is_same = hmac.compare_digest(candidate, digest)
+            if is_same and (valid_until is None or now < valid_until):
                 found = key
         return found
+
+
+Entry = tuple[str, Key, datetime | None]
+
+
+def index(keys: Iterable[Key]) -> dict[str, list[Entry]]:
+    """Digest, key and end of the digest's validity, by the digest's first characters."""
+    entries: dict[str, list[Entry]] = {}
+    for key in keys:
+        entries.setdefault(key.digest[:8], []).append((key.digest, key, None))
+        for old in key.retired:
+            entries.setdefault(old.digest[:8], []).append((old.digest, key, old.valid_until))
+    return entries

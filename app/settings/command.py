@@ -1,19 +1,43 @@
-"""`python -m app keys`: make and list API keys."""
+"""`python -m app keys`: make, list, rotate and revoke API keys."""
 
 import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from app.core.errors import SettingsError
-from app.core.keys import create_secret, digest_of, make_key
+from app.core.keys import Key, RetiredDigest, create_secret, digest_of, make_key
 from app.core.routes import Scope
-from app.settings.key_file import read_keys, write_keys
+from app.settings.durations import parse_duration
+from app.settings.key_file import editing, read_keys
 
 DEFAULT_FILE = Path(".state/keys.yaml")
+DEFAULT_GRACE = timedelta(days=1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
-    create = actions.add_parser("create", help="make a key and print it, once")
+    add_create(actions.add_parser("create", help="make a key and print it, once"))
+    actions.add_parser("list", help="name, tenant, scopes, models and end of every key")
+    rotate = actions.add_parser("rotate", help="give a key a new secret and print it, once")
+    rotate.add_argument("name")
+    rotate.add_argument(
+        "--grace",
+        type=parse_duration,
+        default=DEFAULT_GRACE,
+        metavar="12h",
+        help="how long the old secret still works (default: 1d)",
+    )
+    revoke = actions.add_parser("revoke", help="end a key now, with all its secrets")
+    revoke.add_argument("name")
+    for action in actions.choices.values():
+        action.add_argument(
+            "--file", type=Path, default=DEFAULT_FILE, help=f"default: {DEFAULT_FILE}"
+        )
+
+
+def add_create(create: argparse.ArgumentParser) -> None:
     create.add_argument("name")
     create.add_argument(
         "--scope",
@@ -22,26 +46,86 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=list(map(str, Scope)),
         help="what it may do; may be given several times (default: infer)",
     )
-    listing = actions.add_parser("list", help="names and scopes")
-    for action in (create, listing):
-        action.add_argument(
-            "--file", type=Path, default=DEFAULT_FILE, help=f"default: {DEFAULT_FILE}"
-        )
+    create.add_argument("--tenant", help="who uses it (default: the key's name)")
+    create.add_argument(
+        "--model",
+        action="append",
+        dest="models",
+        help="what it may ask for; may be given several times (default: every model)",
+    )
+    create.add_argument(
+        "--expires-in", type=parse_duration, metavar="90d", help="default: it does not expire"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.action == "create":
-        return create_key(arguments.file, arguments.name, arguments.scopes or [Scope.INFER])
-    for key in read_keys(arguments.file).keys:
-        print(f"{key.name}\t{','.join(sorted(key.scopes))}")
-    return 0
+    return ACTIONS[arguments.action](arguments)
 
 
-def create_key(path: Path, name: str, scopes: list[str]) -> int:
-    keys = list(read_keys(path).keys) if path.exists() else []
-    if any(key.name == name for key in keys):
-        raise SettingsError(f"There is a key named {name!r} already in {path}.")
+def create_key(arguments: argparse.Namespace) -> int:
     secret = create_secret()
-    write_keys(path, [*keys, make_key(name, digest_of(secret), scopes)])
+    lifetime: timedelta | None = arguments.expires_in
+    key = make_key(
+        arguments.name,
+        digest_of(secret),
+        arguments.scopes or [Scope.INFER],
+        tenant=arguments.tenant,
+        models=arguments.models,
+        expires=None if lifetime is None else now() + lifetime,
+    )
+    with editing(arguments.file) as keys:
+        if any(other.name == key.name for other in keys):
+            raise SettingsError(f"There is a key named {key.name!r} already in {arguments.file}.")
+        keys.append(key)
     print(secret)
     return 0
+
+
+def list_keys(arguments: argparse.Namespace) -> int:
+    print("name\ttenant\tscopes\tmodels\texpires")
+    for key in read_keys(arguments.file).keys:
+        scopes = ",".join(sorted(key.scopes)) or "-"
+        models = "*" if key.models is None else ",".join(sorted(key.models)) or "-"
+        ends = "never" if key.expires is None else key.expires.isoformat()
+        print(f"{key.name}\t{key.tenant}\t{scopes}\t{models}\t{ends}")
+    return 0
+
+
+def rotate_key(arguments: argparse.Namespace) -> int:
+    """The key keeps its name and everything else; its old secret ends after the grace time."""
+    secret = create_secret()
+    moment = now()
+    with editing(arguments.file) as keys:
+        place = place_of(keys, arguments)
+        key = keys[place]
+        retired = [old for old in key.retired if old.valid_until > moment]
+        if arguments.grace:
+            retired.append(RetiredDigest(key.digest, moment + arguments.grace))
+        keys[place] = replace(key, digest=digest_of(secret), retired=tuple(retired))
+    print(secret)
+    return 0
+
+
+def revoke_key(arguments: argparse.Namespace) -> int:
+    with editing(arguments.file) as keys:
+        del keys[place_of(keys, arguments)]
+    return 0
+
+
+def place_of(keys: list[Key], arguments: argparse.Namespace) -> int:
+    for place, key in enumerate(keys):
+        if key.name == arguments.name:
+            return place
+    raise SettingsError(f"There is no key named {arguments.name!r} in {arguments.file}.")
+
+
+def now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+ACTIONS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "create": create_key,
+    "list": list_keys,
+    "rotate": rotate_key,
+    "revoke": revoke_key,
+}

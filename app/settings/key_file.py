@@ -1,34 +1,55 @@
 """The file of API keys: YAML, names and digests only, changed by writing beside and renaming."""
 
 import contextlib
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from app.core.errors import SettingsError
-from app.core.keys import Key, KeyRing, make_key
+from app.core.keys import Key, KeyRing, RetiredDigest, make_key, make_retired
+
+FIELDS = frozenset({"name", "sha256", "scopes", "tenant", "models", "expires", "retired"})
 
 
 def read_keys(path: Path) -> KeyRing:
     """The keys of the file. Raises SettingsError where it is missing, unreadable or wrong."""
+    return parse_keys(read_bytes(path), path)
+
+
+def read_bytes(path: Path) -> bytes:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return path.read_bytes()
     except FileNotFoundError:
         raise SettingsError(
             f"auth.keys_file: there is no file {path}; make a key with "
             f"`python -m app keys create NAME`."
         ) from None
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
+    except OSError as error:
         raise SettingsError(
             f"auth.keys_file: {path} cannot be read ({type(error).__name__})."
         ) from None
-    entries = tree.get("keys") if isinstance(tree, dict) else None
-    if not isinstance(entries, list):
+
+
+def parse_keys(content: bytes, path: Path) -> KeyRing:
+    """The keys in the content of `path`. Raises SettingsError naming what is wrong."""
+    try:
+        tree = yaml.safe_load(content.decode("utf-8"))
+    except (UnicodeError, ValueError, yaml.YAMLError) as error:
+        raise SettingsError(
+            f"auth.keys_file: {path} cannot be read ({type(error).__name__})."
+        ) from None
+    if not isinstance(tree, dict) or not isinstance(tree.get("keys"), list):
         raise SettingsError(f"auth.keys_file: {path} has to hold a list under `keys`.")
-    return KeyRing(parse_entry(entry, path) for entry in entries)
+    if unknown := set(tree) - {"keys"}:
+        raise SettingsError(
+            f"auth.keys_file: {path} has an unknown section {str(min(unknown, key=str))[:40]!r}."
+        )
+    return KeyRing(parse_entry(entry, path) for entry in tree["keys"])
 
 
 def parse_entry(entry: Any, path: Path) -> Key:
@@ -36,23 +57,71 @@ def parse_entry(entry: Any, path: Path) -> Key:
         raise SettingsError(
             f"auth.keys_file: an entry of {path} is not a table with name and sha256."
         )
-    if unknown := set(entry) - {"name", "sha256", "scopes"}:
+    if unknown := set(entry) - FIELDS:
         raise SettingsError(
             f"auth.keys_file: {path} has an unknown field {str(min(unknown, key=str))[:40]!r}."
         )
-    scopes = entry.get("scopes", ["infer"])
-    if not isinstance(scopes, list):
-        raise SettingsError(f"auth.keys_file: scopes of {entry.get('name')!r} has to be a list.")
-    return make_key(entry.get("name"), entry.get("sha256"), scopes)
+    for name in ("scopes", "models", "retired"):
+        if not isinstance(entry.get(name, []), list):
+            raise SettingsError(
+                f"auth.keys_file: {name} of {str(entry.get('name'))[:40]!r} has to be a list."
+            )
+    return make_key(
+        entry.get("name"),
+        entry.get("sha256"),
+        entry.get("scopes", ["infer"]),
+        tenant=entry.get("tenant"),
+        models=entry.get("models"),
+        expires=entry.get("expires"),
+        retired=[parse_retired(each, entry.get("name")) for each in entry.get("retired", [])],
+    )
 
 
-def write_keys(path: Path, keys: list[Key]) -> None:
+def parse_retired(entry: Any, name: object) -> RetiredDigest:
+    label = f"key {str(name)[:40]!r}: retired"
+    if not isinstance(entry, dict) or set(entry) != {"sha256", "valid_until"}:
+        raise SettingsError(f"{label}: each entry has sha256 and valid_until.")
+    return make_retired(entry["sha256"], entry["valid_until"], label)
+
+
+def entry_of(key: Key) -> dict[str, Any]:
+    """The entry of the file that `parse_entry` reads as `key`."""
+    entry: dict[str, Any] = {"name": key.name, "sha256": key.digest}
+    entry["scopes"] = sorted(map(str, key.scopes))
+    if key.tenant != key.name:
+        entry["tenant"] = key.tenant
+    if key.models is not None:
+        entry["models"] = sorted(key.models)
+    if key.expires is not None:
+        entry["expires"] = key.expires.isoformat()
+    if key.retired:
+        entry["retired"] = [
+            {"sha256": old.digest, "valid_until": old.valid_until.isoformat()}
+            for old in key.retired
+        ]
+    return entry
+
+
+def write_keys(path: Path, keys: Iterable[Key]) -> None:
     """Replace the file in one step: a reader sees the old keys or the new ones."""
-    entries = [
-        {"name": key.name, "sha256": key.digest, "scopes": sorted(map(str, key.scopes))}
-        for key in keys
-    ]
-    write_private(path, yaml.safe_dump({"keys": entries}, sort_keys=False))
+    tree = {"keys": [entry_of(key) for key in keys]}
+    write_private(path, yaml.safe_dump(tree, sort_keys=False))
+
+
+@contextlib.contextmanager
+def editing(path: Path) -> Iterator[list[Key]]:
+    """The keys of the file, empty if there is none, to be changed in place; written at the end.
+
+    Editors wait for each other at a lock file beside it: the file itself is replaced by each edit.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = tuple(read_keys(path).keys) if path.exists() else ()
+        keys = list(before)
+        yield keys
+        if tuple(keys) != before:
+            write_keys(path, KeyRing(keys).keys)
 
 
 def write_private(path: Path, text: str) -> None:

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from app.core.errors import SettingsError
-from app.core.keys import Key, create_secret, digest_of
+from app.core.keys import create_secret, digest_of, make_key
 from app.core.routes import Scope
 from app.core.state import Phase
-from app.settings.key_file import read_keys, write_keys, write_private
+from app.settings.key_file import editing, write_private
 
 NAME = "local"
 
@@ -20,10 +20,11 @@ def ensure_local_key(secret_file: Path, keys_file: Path) -> str:
     else:
         secret = create_secret()
         write_private(secret_file, secret + "\n")
-    keys = list(read_keys(keys_file).keys) if keys_file.exists() else []
-    local = Key(NAME, digest_of(secret), frozenset(Scope))
-    if local not in keys:
-        write_keys(keys_file, [key for key in keys if key.name != NAME] + [local])
+    digest = digest_of(secret)
+    with editing(keys_file) as keys:
+        if not any(key.name == NAME and key.digest == digest for key in keys):
+            keys[:] = [key for key in keys if key.name != NAME]
+            keys.append(make_key(NAME, digest, Scope))
     return secret
 
 

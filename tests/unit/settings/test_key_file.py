@@ -1,13 +1,17 @@
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from app.__main__ import main
 from app.core.errors import SettingsError
+from app.core.keys import RetiredDigest, digest_of, make_key
 from app.core.routes import Scope
-from app.settings.key_file import read_keys
+from app.settings.key_file import read_keys, write_keys
 from app.settings.local_key import ensure_local_key
+
+DIGEST = "0" * 64
 
 
 def test_a_created_key_is_printed_once_and_only_its_digest_is_kept(
@@ -24,7 +28,8 @@ def test_a_created_key_is_printed_once_and_only_its_digest_is_kept(
     assert main(["keys", "create", "bob", "--scope", "metrics", "--file", str(path)]) == 0
     capsys.readouterr()
     assert main(["keys", "list", "--file", str(path)]) == 0
-    assert capsys.readouterr().out == "alice\tinfer\nbob\tmetrics\n"
+    listed = capsys.readouterr().out.splitlines()
+    assert listed[1:] == ["alice\talice\tinfer\t*\tnever", "bob\tbob\tmetrics\t*\tnever"]
     assert read_keys(path).find(secret) is not None
 
 
@@ -42,6 +47,14 @@ def test_a_name_is_taken_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     [
         *("", "keys: 5", "keys: [5]", "keys: [{name: a}]", "other: []", "keys: [", "\x00"),
         *("keys: [{name: a, sha256: x, plain: y}]", "keys: [{name: a, sha256: x, scopes: infer}]"),
+        f"keys: [{{name: a, sha256: {DIGEST}, expires: 2027-01-31}}]",
+        f"keys: [{{name: a, sha256: {DIGEST}, expires: soon}}]",
+        f"keys: [{{name: a, sha256: {DIGEST}, models: bundled}}]",
+        f"keys: [{{name: a, sha256: {DIGEST}, models: ['']}}]",
+        f"keys: [{{name: a, sha256: {DIGEST}, tenant: a b}}]",
+        f"keys: [{{name: a, sha256: {DIGEST}, retired: [x]}}]",
+        f"keys: [{{name: a, sha256: {DIGEST}, retired: [{{sha256: {DIGEST}}}]}}]",
+        f"{{keys: [{{name: a, sha256: {DIGEST}}}], kays: []}}",
     ],
 )
 def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
@@ -49,6 +62,35 @@ def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(SettingsError):
         read_keys(path)
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "keys.yaml"
+    moment = datetime(2027, 1, 31, tzinfo=UTC)
+    old = RetiredDigest("1" * 64, moment)
+    full = make_key(
+        *("full", DIGEST, ["infer", "admin"]),
+        tenant="shop",
+        models=["bundled"],
+        expires=moment,
+        retired=[old],
+    )
+    plain = make_key("plain", "2" * 64, [])
+    write_keys(path, [full, plain])
+    assert read_keys(path).keys == (full, plain)
+    handwritten = path.read_text().replace("'2027-01-31T00:00:00+00:00'", "2027-01-31T00:00:00Z")
+    assert handwritten != path.read_text()
+    path.write_text(handwritten)
+    assert read_keys(path).keys == (full, plain)
+
+
+def test_the_local_key_keeps_what_its_owner_added_to_it(tmp_path: Path) -> None:
+    secret_file, keys_file = tmp_path / "key", tmp_path / "keys.yaml"
+    secret = ensure_local_key(secret_file, keys_file)
+    mine = make_key("local", digest_of(secret), ["infer"], tenant="me")
+    write_keys(keys_file, [mine])
+    ensure_local_key(secret_file, keys_file)
+    assert read_keys(keys_file).keys == (mine,)
 
 
 def test_the_local_key_is_made_once_and_kept_private(tmp_path: Path) -> None:
