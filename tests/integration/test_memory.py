@@ -7,8 +7,9 @@ from tests.integration.gateway_process import GatewayProcess
 
 
 def values(client: httpx.Client, name: str) -> dict[tuple[str, ...], float]:
+    """By label values, in the order of the labels' names: (kind, part)."""
     return {
-        tuple(sample.labels.values()): sample.value
+        tuple(value for _, value in sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(client.get("/metrics").text)
         for sample in family.samples
         if sample.name == name
@@ -24,8 +25,8 @@ def test_weights_were_planned_within_1_percent_and_kv_cache_within_3(client: htt
 
 def test_planned_and_actual_bytes_are_both_shown(client: httpx.Client) -> None:
     sizes = values(client, "gateway_memory_bytes")
-    assert sizes[("weights", "actual")] > 1_000_000
-    assert sizes[("kv_cache", "actual")] <= 2**30 <= 1.01 * sizes[("kv_cache", "planned")]
+    assert sizes[("actual", "weights")] > 1_000_000
+    assert sizes[("actual", "kv_cache")] <= 2**30 <= 1.01 * sizes[("planned", "kv_cache")]
 
 
 def test_the_log_says_both(gateway: GatewayProcess) -> None:

@@ -43,6 +43,16 @@ def activation_bytes(
     return ceil((stream + max(mlp, sampler)) * ALLOCATOR_SLACK)
 
 
+def rotary_bytes(shape: ModelShape, dtype_bytes: int) -> int:
+    """The table of sines and cosines that all layers share: positions x head_dim x bytes.
+
+    A public log (vllm-project/vllm, pull request 17122) agrees: 14.9889 GiB once Llama-3.1-8B was
+    loaded at 16 bit, which is its parameters, 14.9576, and this table, 0.0313.
+    """
+    architecture = shape.architecture
+    return (architecture.max_positions or 0) * architecture.head_dim * dtype_bytes
+
+
 def captured_sizes(num_tokens: int, num_seqs: int) -> tuple[int, ...]:
     """Batch sizes that vLLM captures as graphs (vllm/config/vllm.py, _set_cudagraph_sizes)."""
     largest = min(num_seqs * 2, MAX_CAPTURED_TOKENS, num_tokens)

@@ -165,7 +165,11 @@ def overhead_terms(shape: ModelShape, device: Device, settings: Resolved) -> lis
     )
     formula = f"{num_tokens} tokens through the MLP, or logits of {num_seqs} sequences, x 1.25"
     source = "v1/worker/gpu_model_runner.py, profile_run"
-    terms = [Term("activations", activations, formula, source, is_estimate=True)]
+    rotary = overheads.rotary_bytes(shape, settings.dtype_bytes)
+    terms = [
+        Term("rotary table", rotary, "positions x head_dim x bytes", "rotary_embedding/base.py"),
+        Term("activations", activations, formula, source, is_estimate=True),
+    ]
     if device.capability is None:
         return terms
     if not settings.enforce_eager:

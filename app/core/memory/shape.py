@@ -1,7 +1,10 @@
 """What of a model decides its memory: its tensors, and how each layer keeps keys and values."""
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from app.core.checkpoint import Architecture, Checkpoint
@@ -11,6 +14,7 @@ from app.core.errors import CheckpointError
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 MAX_LAYERS = 10_000
+LAYER_NUMBER = re.compile(r"\.\d+\.")
 # One layer in so many attends to everything, where config.json leaves the pattern to the code.
 FULL_LAYER_EVERY = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6, "cohere2": 4}
 
@@ -19,7 +23,7 @@ class UnplannableError(CheckpointError):
     """The checkpoint may be sound; its memory is not what the planner knows."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ModelShape:
     """`windows` has a place for every layer: its sliding window, or None for full attention."""
 
@@ -31,6 +35,19 @@ class ModelShape:
     @property
     def name(self) -> str:
         return self.architecture.name
+
+    @cached_property
+    def tensor_kinds(self) -> tuple[tuple[Tensor, int], ...]:
+        """One tensor for all layers that have the same, and how many: a plan is made in a search,
+        so it must not go through thousands of tensors each time.
+        """
+        kinds: dict[tuple[object, ...], Tensor] = {}
+        counts: Counter[tuple[object, ...]] = Counter()
+        for tensor in self.tensors:
+            key = (LAYER_NUMBER.sub(".", tensor.name), tensor.dtype, tensor.shape)
+            kinds.setdefault(key, tensor)
+            counts[key] += 1
+        return tuple((tensor, counts[key]) for key, tensor in kinds.items())
 
 
 def shape_of(checkpoint: Checkpoint, config: dict[str, Any]) -> ModelShape:

@@ -8,7 +8,7 @@ What differs from the file (vLLM 0.32.0, read in its source and checked by `make
 - a tied head is the embedding, even where the file has both.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 
@@ -35,23 +35,26 @@ class Placement:
 def weights_by_kind(shape: ModelShape, placement: Placement) -> Mapping[str, int]:
     """Bytes on one GPU, by kind, in the order of KINDS; kinds without bytes are left out."""
     totals = dict.fromkeys(KINDS, 0)
-    for tensor in loaded_tensors(shape):
-        totals[kind_of(tensor.name)] += loaded_bytes(tensor, shape, placement)
+    for tensor, count in loaded_tensors(shape):
+        totals[kind_of(tensor.name)] += loaded_bytes(tensor, shape, placement) * count
     return {kind: num_bytes for kind, num_bytes in totals.items() if num_bytes}
 
 
 def weights_at_16_bit(shape: ModelShape, placement: Placement) -> int:
     """Bytes of the same model before quantization."""
     return sum(
-        part_of(tensor, shape, placement) * 2
-        for tensor in loaded_tensors(shape)
+        part_of(tensor, shape, placement) * 2 * count
+        for tensor, count in loaded_tensors(shape)
         if kind_of(tensor.name) != "scales"
     )
 
 
-def loaded_tensors(shape: ModelShape) -> Iterable[Tensor]:
+def loaded_tensors(shape: ModelShape) -> Iterator[tuple[Tensor, int]]:
+    """One of each kind, and how many there are."""
     tied = shape.architecture.tied_embeddings
-    return (each for each in shape.tensors if not (tied and kind_of(each.name) == "output head"))
+    for tensor, count in shape.tensor_kinds:
+        if not (tied and kind_of(tensor.name) == "output head"):
+            yield tensor, count
 
 
 def kind_of(name: str) -> str:

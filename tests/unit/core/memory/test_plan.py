@@ -43,9 +43,14 @@ def test_every_term_that_no_gpu_has_confirmed_is_marked() -> None:
 def test_activations_of_a_step_by_hand() -> None:
     plan = make_plan(LLAMA_W8A8, A10, KNOBS)
     stream, mlp = 2048 * 4096 * 2 * 2, 2048 * 14336 * (3 * 2 + 1)
-    assert plan.overheads[0].num_bytes == (stream + mlp) * 5 // 4
+    assert plan.overhead("activations") == (stream + mlp) * 5 // 4
     many = make_plan(LLAMA_W8A8, A10, replace(KNOBS, max_num_seqs=1024))
-    assert many.overheads[0].num_bytes == (stream + 1024 * 128256 * 14) * 5 // 4
+    assert many.overhead("activations") == (stream + 1024 * 128256 * 14) * 5 // 4
+
+
+def test_llama_31_8b_once_loaded_is_what_a_public_log_says() -> None:
+    plan = make_plan(shape(LLAMA_31_8B), CARD_OF["l40s"], KNOBS)
+    assert round((plan.weights_bytes + plan.overhead("rotary table")) / GIB, 3) == 14.989
 
 
 def test_captured_sizes_are_the_engines() -> None:
