@@ -1,0 +1,83 @@
+"""The simulated executor behind the shipped command, with real requests."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.__main__ import main
+from app.engine.simulated_answers import TEXT
+from tests.integration.gateway_process import SECRET, GatewayProcess, running_gateway
+
+DEVICE = {"simulated_device": {"step_ms": 2, "token_us": 0, "answer_tokens": 30}}
+EXTRA = (
+    "--distributed-executor-backend app.engine.simulated.SimulatedExecutor "
+    f"--additional-config '{json.dumps(DEVICE)}'"
+)
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "count": {"type": "integer"},
+        "kind": {"enum": ["red", "blue"]},
+    },
+    "required": ["name", "count", "kind"],
+}
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    folder = tmp_path_factory.mktemp("simulated")
+    settings = (f"engine.extra_args={EXTRA}", "model.allow_unquantized=true")
+    with running_gateway(folder, *settings) as running:
+        running.wait_ready()
+        yield running
+
+
+def ask(gateway: GatewayProcess, question: str, **options: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": question}]
+    body = {"model": "bundled", "messages": messages, **options}
+    with gateway.client() as client:
+        response = client.post("/v1/chat/completions", json=body)
+    assert response.status_code == 200, response.text
+    choice: dict[str, Any] = response.json()["choices"][0]
+    return choice
+
+
+def test_the_same_question_gets_the_same_stretch_of_the_text(simulated: GatewayProcess) -> None:
+    first, again = (ask(simulated, "Which ship?", max_tokens=20) for _ in range(2))
+    content = first["message"]["content"]
+    assert content == again["message"]["content"]
+    assert content in TEXT + TEXT
+    assert ask(simulated, "Which ship?", max_tokens=20, seed=7)["message"]["content"] != content
+
+
+def test_an_answer_ends_by_itself_unless_told_not_to(simulated: GatewayProcess) -> None:
+    assert ask(simulated, "How long?", max_tokens=60)["finish_reason"] == "stop"
+    endless = ask(simulated, "How long?", max_tokens=60, ignore_eos=True)
+    assert endless["finish_reason"] == "length"
+
+
+def test_a_structured_answer_keeps_to_its_schema(simulated: GatewayProcess) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "thing", "schema": SCHEMA}}
+    answer = ask(simulated, "A thing, please.", response_format=form, max_tokens=100)
+    thing = json.loads(answer["message"]["content"])
+    assert set(thing) == {"name", "count", "kind"}
+    assert thing["kind"] in ("red", "blue")
+
+
+def test_nobody_takes_it_for_a_quantized_model(simulated: GatewayProcess) -> None:
+    with simulated.client() as client:
+        assert client.get("/admin/status").json()["quantization"]["scheme"] == "none"
+
+
+def test_many_streams_at_once_are_all_served(simulated: GatewayProcess, tmp_path: Path) -> None:
+    key_file, report = tmp_path / "key", tmp_path / "report.json"
+    key_file.write_text(SECRET)
+    load = ["--requests", "96", "--concurrency", "48", "--output-tokens", "24", "--no-one-by-one"]
+    target = ["--url", simulated.url, "--key-file", str(key_file), "--json", str(report)]
+    assert main(["bench", *target, *load]) == 0
+    (row,) = json.loads(report.read_text())["medians"]
+    assert row["output_tokens"] == 96 * 24
