@@ -5,6 +5,7 @@ import asyncio
 import logging
 import multiprocessing
 import os
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,7 +31,8 @@ from app.server import Listener, bind, on_termination
 from app.settings.key_watch import KeyFileWatch
 from app.settings.loading import EffectiveSettings, Sources, load_settings
 from app.settings.local_key import ensure_local_key, show_local_key
-from app.settings.model import Settings
+from app.settings.model import Settings, UsageSettings
+from app.usage.journal import UsageJournal
 
 logger = logging.getLogger("gateway")
 ENGINE_STOP_S = 5.0
@@ -114,6 +116,19 @@ def engine_options(settings: Settings) -> EngineOptions:
     )
 
 
+def open_journal(settings: UsageSettings, metrics: Metrics) -> UsageJournal | None:
+    if settings.directory is None:
+        return None
+    journal = UsageJournal(
+        Path(settings.directory),
+        settings.replica or socket.gethostname(),
+        settings.max_file_bytes,
+        metrics.show_usage,
+    )
+    journal.start()
+    return journal
+
+
 class Service:
     """The parts of a running service, and how they meet."""
 
@@ -132,6 +147,9 @@ class Service:
             version=VERSION,
             model_name=settings.model.name,
         )
+        self.journal = open_journal(settings.usage, metrics)
+        if self.journal is not None:
+            self.resources.keep_usage = self.journal.append
         self.app = create_app(
             self.resources,
             max_body_bytes=settings.limits.max_body_bytes,
@@ -237,6 +255,8 @@ async def serve(effective: EffectiveSettings, local_key: str | None) -> int:
     finally:
         watching.cancel()
         await service.stop(listening)
+        if service.journal is not None:
+            await asyncio.to_thread(service.journal.close)
     return lifecycle.exit_code
 
 

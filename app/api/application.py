@@ -27,7 +27,7 @@ def create_app(
 ) -> FastAPI:
     """The API. Ours are bound at once; `join_engine` adds the engine's routes when it is loaded."""
     middleware = [
-        Middleware(Observation, metrics=resources.metrics),
+        observation(resources),
         Middleware(ErrorRendering, translate=resources.translate),
         door(resources, ROUTES),
         Middleware(JsonBody, max_bytes=max_body_bytes, timeout_s=body_timeout_s),
@@ -42,13 +42,22 @@ def create_app(
 def create_management_app(resources: Resources) -> FastAPI:
     """Probes and metrics without a key, for a port that only the platform reaches."""
     middleware = [
-        Middleware(Observation, metrics=resources.metrics),
+        observation(resources),
         Middleware(ErrorRendering, translate=resources.translate),
         door(resources, MANAGEMENT_ROUTES),
     ]
     app = bare_app(resources, middleware)
     app.include_router(probes)
     return app
+
+
+def observation(resources: Resources) -> Middleware:
+    return Middleware(
+        Observation,
+        metrics=resources.metrics,
+        model_name=resources.model_name,
+        keep_usage=resources.keep_usage,
+    )
 
 
 def door(resources: Resources, routes: tuple[Route, ...]) -> Middleware:

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from app.core.loaded_model import LoadedModel
 from app.core.memory.comparison import Compared
 from app.core.state import Phase
+from app.core.usage import JournalState
 from app.core.version import VERSION
 
 # From a prefix-cache hit on a small model to a long prompt on a busy card.
@@ -86,6 +87,29 @@ class Metrics:
         )
         for result in ("taken", "refused"):
             self.key_file_changes.labels(result)
+        self.usage_records = Gauge(
+            "gateway_usage_records",
+            "Length of this replica's chain of usage records, as written.",
+            registry=registry,
+        )
+        self.usage_head = Gauge(
+            "gateway_usage_head",
+            "The first 48 bits of the chain's last hash; `usage verify` prints the same number.",
+            registry=registry,
+        )
+        self.usage_waiting = Gauge(
+            "gateway_usage_waiting", "Usage records that are not on disk yet.", registry=registry
+        )
+        self.usage_dropped = Counter(
+            "gateway_usage_dropped",
+            "Usage records given up because the disk took none for too long.",
+            registry=registry,
+        )
+        self.usage_failures = Counter(
+            "gateway_usage_write_failures",
+            "Writes of usage records that failed.",
+            registry=registry,
+        )
         self.build = Gauge(
             "gateway_build_info", "1, with versions.", ["version", "vllm"], registry=registry
         )
@@ -119,6 +143,13 @@ class Metrics:
     def show_key_file(self, is_valid: bool) -> None:
         self.key_file_valid.set(is_valid)
         self.key_file_changes.labels("taken" if is_valid else "refused").inc()
+
+    def show_usage(self, journal: JournalState) -> None:
+        self.usage_records.set(journal.head.number)
+        self.usage_head.set(journal.head.fingerprint)
+        self.usage_waiting.set(journal.num_waiting)
+        self.usage_dropped.inc(journal.num_dropped)
+        self.usage_failures.inc(journal.num_failures)
 
     def show_model(self, loaded: LoadedModel, vllm_version: str) -> None:
         self.build.labels(VERSION, vllm_version).set(1)

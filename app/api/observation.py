@@ -1,6 +1,8 @@
 """Measures and logs each request, and gives it its id. Outermost of our middlewares."""
 
 import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
 from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -9,17 +11,24 @@ from app.api.context import SCOPE_KEY, RequestContext, header_of
 from app.api.metrics import NO_KEY, NO_ROUTE, Metrics
 from app.core.envelopes import Family, shorten
 from app.core.meter import current_meter
+from app.core.usage import UsageRecord
 
 logger = logging.getLogger("gateway.access")
 CLIENT_CLOSED = 499  # nginx's number for a client that left before its answer
+
+KeepUsage = Callable[[UsageRecord], None]
 
 _QUIET = frozenset({"/health", "/ready", "/metrics"})  # probes: logged at debug
 
 
 class Observation:
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self.app = app
-        self.metrics = metrics
+    """`keep_usage` takes the record of each request that the engine has worked on."""
+
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, model_name: str, keep_usage: KeepUsage | None
+    ) -> None:
+        self.app, self.metrics = app, metrics
+        self.model_name, self.keep_usage = model_name, keep_usage
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,6 +56,8 @@ class Observation:
         if meter.prompt_tokens:
             metrics.prompt_tokens.labels(key).inc(meter.prompt_tokens)
             metrics.completion_tokens.labels(key).inc(meter.completion_tokens)
+            if self.keep_usage is not None:
+                self.keep_usage(self.usage_of(context, watch, status))
         level = logging.DEBUG if route in _QUIET else logging.INFO
         if not logger.isEnabledFor(level):
             return
@@ -59,13 +70,35 @@ class Observation:
             "key": key,
             "stream": context.is_stream,
             "duration_ms": round(duration * 1000, 1),
-            "ttft_ms": round(watch.ttft * 1000, 1) if watch.ttft is not None else None,
+            "ttft_ms": milliseconds(watch.ttft),
             "prompt_tokens": meter.prompt_tokens,
             "completion_tokens": meter.completion_tokens,
             "finish_reason": meter.finish_reason,
             "error": context.error_code,
         }
         logger.log(level, "request", extra={k: v for k, v in line.items() if v not in ("", None)})
+
+    def usage_of(self, context: RequestContext, watch: "ResponseWatch", status: int) -> UsageRecord:
+        meter, key = context.meter, context.key
+        return UsageRecord(
+            id=context.id,
+            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            key=key.name if key else NO_KEY,
+            tenant=key.tenant if key else NO_KEY,
+            model=meter.model or self.model_name,
+            route=context.route.template if context.route else NO_ROUTE,
+            status=status,
+            prompt_tokens=meter.prompt_tokens,
+            cached_tokens=meter.cached_tokens,
+            completion_tokens=meter.completion_tokens,
+            ttft_ms=milliseconds(watch.ttft),
+            duration_ms=round((perf_counter() - context.started) * 1000, 1),
+            finish_reason=meter.finish_reason,
+        )
+
+
+def milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)
 
 
 def begin(scope: Scope) -> RequestContext:

@@ -1,6 +1,6 @@
 """What the endpoints share; one object on the application's state."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,12 +12,13 @@ from app.core.errors import InternalError, RequestError
 from app.core.keys import KeyRing
 from app.core.quality import Recovery
 from app.core.state import ServiceState
+from app.core.usage import UsageRecord
 
 
 @dataclass
 class Resources:
     """`engine` is None until it is connected; `plan` is what the start said about memory;
-    `recovery` is what the report beside the checkpoint proves."""
+    `recovery` is what the report beside the checkpoint proves; `keep_usage` takes usage records."""
 
     state: ServiceState
     keys: KeyRing
@@ -27,6 +28,7 @@ class Resources:
     plan: Mapping[str, Any] = field(default_factory=dict)
     engine: EngineView | None = None
     recovery: Recovery | None = None
+    keep_usage: Callable[[UsageRecord], None] | None = None
 
     def translate(self, error: Exception) -> RequestError:
         if self.engine is not None:

@@ -13,10 +13,12 @@ _ASKED_FOR = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 class Meter:
     """Counts of one HTTP request, summed over all sequences that it started.
 
-    `asked_tokens`: the completion length that the body names; vLLM itself only sees it cut down to
-    what the context has left.
+    `model`: what the body names, empty where it names none; known to be served only once there are
+    prompt tokens. `asked_tokens`: the completion length that the body names; vLLM itself only sees
+    it cut down to what the context has left.
     """
 
+    model: str = ""
     asked_tokens: int | None = None
     asked_in: str = ""
     prompt_tokens: int = 0
@@ -25,6 +27,8 @@ class Meter:
     finish_reason: str | None = None
 
     def note_asked(self, body: Mapping[str, Any]) -> None:
+        if isinstance(model := body.get("model"), str):
+            self.model = model
         for name in _ASKED_FOR:
             if isinstance(value := body.get(name), int):
                 self.asked_tokens, self.asked_in = value, name

@@ -66,6 +66,12 @@ class LimitsSettings(Section):
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)]
 
 
+class UsageSettings(Section):
+    directory: Text | None
+    replica: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$")] | None
+    max_file_bytes: Annotated[int, Field(ge=1024)]
+
+
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"]
     format: Literal["auto", "json", "text"]
@@ -79,4 +85,5 @@ class Settings(Section):
     engine: EngineSettings
     auth: AuthSettings
     limits: LimitsSettings
+    usage: UsageSettings
     log: LogSettings

@@ -30,6 +30,7 @@ PARTS = {
     "quantize": {"core", "quantize"},
     "bundled": {"core", "bundled"},
     "bench": {"core", "bench"},
+    "usage": {"core", "usage"},
     "lifecycle": {"core"},
     "server": {"core"},
 }
