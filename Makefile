@@ -51,6 +51,15 @@ bench-gateway: test-environment  ## the gateway beside stock vLLM, its Rust fron
 score: test-environment  ## exact-match score of the server that `make serve` started
 	$(RUN) -m app score $(ARGS)
 
+demo-model:  ## train the bundled model anew and quantize it: an hour on two cores
+	@$(PYTHON) requirements/environment.py quantize
+	.venv-quantize/bin/python -m app.bundled.train --out models/bundled/bf16 \
+		--calibration models/bundled/calibration.jsonl
+	rm -rf models/bundled/w8a8
+	.venv-quantize/bin/python -m app quantize --model models/bundled/bf16 \
+		--out models/bundled/w8a8 --recipe smoothquant-gptq-int8 \
+		--calibration models/bundled/calibration.jsonl --max-seq-length 256 --device cpu
+
 profiles: test-environment  ## write the profiles of known cards anew, by the planner
 	$(RUN) -m app plan --cards --write config/profiles
 

@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "smoke": ("app.bench.smoke_command", "ask a running server four questions"),
     "bench": ("app.bench.command", "measure running servers under load"),
     "bench-gateway": ("app.bench.gateway_command", "measure the gateway beside its peers"),
+    "score": ("app.bundled.command", "score a running server on the bundled questions"),
 }
 
 

@@ -28,7 +28,7 @@ PARTS = {
     "api": {"core", "api"},
     "plan": {"core", "plan", "quantize"},
     "quantize": {"core", "quantize"},
-    "bundled": {"core", "bundled"},
+    "bundled": {"core", "bundled", "bench"},
     "bench": {"core", "bench"},
     "usage": {"core", "usage"},
     "lifecycle": {"core"},
