@@ -172,10 +172,10 @@ class Service:
         from app.engine.environment import prepare_environment
 
         options = engine_options(self.settings)
+        self.check_machine(options)
         self.resources.recovery = prove(options.model, self.settings.quality.min_recovery)
         token = self.settings.model.hf_token
         secret = token.get_secret_value() if token else None
-        self.check_machine(options)
         prepare_environment(options, self.settings.log.level, secret, os.environ)
         logger.info("importing vLLM")
         from app.engine.serving import Engine
