@@ -25,7 +25,8 @@ def head(report: Report) -> Iterator[str]:
         f"vocabulary {network.vocab_size}"
     )
     kinds = ", ".join(f"{kind} {size / MIB:.1f}" for kind, size in report.bytes_by_kind.items())
-    yield f"  {checkpoint.num_bytes / MIB:.1f} MiB in {len(checkpoint.shards)} shards: {kinds}"
+    files = "1 file" if len(checkpoint.shards) == 1 else f"{len(checkpoint.shards)} files"
+    yield f"  {checkpoint.num_bytes / MIB:.1f} MiB in {files}: {kinds}"
     if report.compression is not None:
         yield f"  {report.compression:.2f} times smaller than in 16 bit"
     yield f"  left unquantized: {', '.join(checkpoint.scheme.ignore) or 'nothing'}"
