@@ -4,11 +4,14 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 ARGS ?=
+URL ?= http://127.0.0.1:8000
+SERVED_MODEL_NAME ?= bundled
+TASKS ?= gsm8k,ifeval
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
 .PHONY: help engine test-environment serve test test-unit test-all lint smoke bench \
-	bench-gateway score demo-model profiles lock clean
+	bench-gateway bench-quantize lm-eval score demo-model profiles lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -59,6 +62,16 @@ demo-model:  ## train the bundled model anew and quantize it: an hour on two cor
 	.venv-quantize/bin/python -m app quantize --model models/bundled/bf16 \
 		--out models/bundled/w8a8 --recipe smoothquant-gptq-int8 \
 		--calibration models/bundled/calibration.jsonl --max-seq-length 256 --device cpu
+
+bench-quantize: test-environment  ## every recipe on the bundled model, into docs/quantization.md
+	$(RUN) -m app compare-recipes --baseline models/bundled/bf16 \
+		--document docs/quantization.md $(ARGS)
+
+lm-eval:  ## a public benchmark of the server that `make serve` started (TASKS=gsm8k,ifeval)
+	@$(PYTHON) requirements/environment.py lm-eval
+	OPENAI_API_KEY="$${OPENAI_API_KEY:-$$(cat .state/demo-key)}" .venv-lm-eval/bin/lm_eval run \
+		--model local-chat-completions --apply_chat_template --tasks $(TASKS) \
+		--model_args model=$(SERVED_MODEL_NAME),base_url=$(URL)/v1/chat/completions,num_concurrent=16 $(ARGS)
 
 profiles: test-environment  ## write the profiles of known cards anew, by the planner
 	$(RUN) -m app plan --cards --write config/profiles

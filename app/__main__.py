@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 
 from app.core.errors import AppError
@@ -14,6 +15,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("app.quantize.inspection.command", "say what a checkpoint is, and what is wrong"),
     "plan": ("app.plan.command", "plan the memory of a model on a GPU"),
     "doctor": ("app.plan.doctor_command", "say what this machine can serve, and what to mend"),
+    "evaluate": ("app.evaluate.command", "compare a quantized model with its original"),
+    "compare-recipes": ("app.evaluate.comparison.command", "quantize one model in every way"),
     "smoke": ("app.bench.smoke_command", "ask a running server four questions"),
     "bench": ("app.bench.command", "measure running servers under load"),
     "bench-gateway": ("app.bench.gateway_command", "measure the gateway beside its peers"),
@@ -36,6 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # `| head` has read enough; the interpreter's last flush must not fail
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     return status
 
 

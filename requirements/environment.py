@@ -3,6 +3,7 @@
     python3 requirements/environment.py engine      .venv: the gateway and vLLM (CPU or CUDA build)
     python3 requirements/environment.py test        .venv, and what the tests need
     python3 requirements/environment.py quantize    .venv-quantize: llm-compressor
+    python3 requirements/environment.py lm-eval     .venv-lm-eval: lm-evaluation-harness
     python3 requirements/environment.py lock        resolve the lock files anew (needs `test`)
 
 A finished environment is left alone until its locks change. `BUILD=cpu` or `BUILD=cuda` overrides
@@ -35,8 +36,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if wanted == "lock":
             resolve_locks()
-        elif wanted == "quantize":
-            make_environment(ROOT / ".venv-quantize", ["quantize"])
+        elif wanted in ("quantize", "lm-eval"):
+            make_environment(ROOT / f".venv-{wanted}", [wanted])
         elif wanted in ("engine", "test"):
             make_environment(ROOT / ".venv", engine_locks(with_tests=wanted == "test"))
         else:
@@ -183,6 +184,7 @@ def resolve_locks() -> None:
         "cpu": [*(f"--no-emit-package={package}" for package in CUDA_PACKAGES), *sources],
         "cuda": [],
         "quantize": sources,
+        "lm-eval": sources,
         "test": ["--constraint", str(LOCKS / "cpu.lock"), *sources],
     }.items():
         glibc = "manylinux_2_31" if name == "cuda" else "manylinux_2_28"

@@ -29,6 +29,7 @@ PARTS = {
     "plan": {"core", "plan", "quantize"},
     "quantize": {"core", "quantize"},
     "bundled": {"core", "bundled", "bench"},
+    "evaluate": {"core", "bench", "bundled", "evaluate"},
     "bench": {"core", "bench"},
     "usage": {"core", "usage"},
     "lifecycle": {"core"},
