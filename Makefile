@@ -51,7 +51,8 @@ bench: test-environment  ## load on the server that `make serve` started (ARGS="
 bench-gateway: test-environment  ## the gateway beside stock vLLM, its Rust front end and LiteLLM
 	$(RUN) -m app bench-gateway $(ARGS)
 
-score: test-environment  ## exact-match score of the server that `make serve` started
+score: ARGS := --profile bundled-16bit --profile bundled
+score: test-environment  ## exact-match score of the bundled model, bf16 and W8A8, through the gateway
 	$(RUN) -m app score $(ARGS)
 
 demo-model:  ## train the bundled model anew and quantize it: an hour on two cores

@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import httpx
 
 from app.bench.progress import Progress
 from app.bench.target import DEFAULT_KEY_FILE, DEFAULT_URL, Target, first_model, read_key
+from app.bundled.gateway import serving
 from app.bundled.scoring import Reply, Tally, is_exact
 from app.bundled.skills import SKILLS, Question, held_out_questions
 from app.core.errors import AppError
@@ -28,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", default=DEFAULT_URL, help="of the server (default: %(default)s)")
     parser.add_argument("--key-file", type=Path, help=f"default: {DEFAULT_KEY_FILE}")
     parser.add_argument("--api-key", help="the key itself, instead of a file")
+    parser.add_argument(
+        "--profile",
+        action="append",
+        default=[],
+        help="start a gateway with this profile and score that; may be repeated",
+    )
     parser.add_argument("--model", help="default: the first one that the server lists")
     parser.add_argument(
         "--skill", action="append", choices=list(SKILLS), help="may be repeated; default: all"
@@ -39,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"over all skills, at most {MAX_QUESTIONS} (default: %(default)s)",
     )
     parser.add_argument("--concurrency", type=positive, default=32, help="default: %(default)s")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--json", action="store_true", help="print a line of JSON instead of a table"
+    )
 
 
 def positive(text: str) -> int:
@@ -50,18 +59,35 @@ def positive(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    key = arguments.api_key or read_key(arguments.key_file)
-    target = Target("server", arguments.url.rstrip("/"), key)
-    model = arguments.model or first_model(target)
-    skills = list(dict.fromkeys(arguments.skill or SKILLS))
     if arguments.questions > MAX_QUESTIONS:
         raise ScoreError(f"--questions is {arguments.questions}; at most {MAX_QUESTIONS}.")
+    for name, tallies in score_targets(arguments):
+        if arguments.json:
+            print(json.dumps(as_json(name, tallies)))
+        else:
+            print(f"\n{name}", *table(tallies), sep="\n")
+    return 0
+
+
+def score_targets(arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, Tally]]]:
+    """The running server, or one gateway after another, started for the profiles that are named."""
+    for profile in arguments.profile:
+        print(f"starting a gateway with the profile {profile}", file=sys.stderr)
+        with serving(profile) as target:
+            yield profile, score(target, arguments)
+    if not arguments.profile:
+        key = arguments.api_key or read_key(arguments.key_file)
+        target = Target("server", arguments.url.rstrip("/"), key)
+        yield arguments.model or first_model(target), score(target, arguments)
+
+
+def score(target: Target, arguments: argparse.Namespace) -> dict[str, Tally]:
+    model = arguments.model or first_model(target)
+    skills = list(dict.fromkeys(arguments.skill or SKILLS))
     questions = choose_questions(skills, arguments.questions)
     progress = Progress("questions", len(questions), sys.stderr)
     exact = asyncio.run(ask_all(target, model, questions, arguments.concurrency, progress))
-    tallies = tally_by_skill(questions, exact)
-    print(json.dumps(as_json(model, tallies)) if arguments.json else "\n".join(table(tallies)))
-    return 0
+    return tally_by_skill(questions, exact)
 
 
 def choose_questions(skills: Sequence[str], count: int) -> list[Question]:

@@ -18,7 +18,7 @@ async def warm_up(client: Any) -> None:
     )
     with unrecorded(client):
         for number, params in enumerate(kinds):
-            prompt = {"prompt_token_ids": [number + 1, number + 2]}
+            prompt = {"type": "token", "prompt_token_ids": [number + 1, number + 2]}
             async for _ in client.generate(prompt, params, f"warm-up-{number}"):
                 pass
 

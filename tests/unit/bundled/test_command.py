@@ -118,7 +118,7 @@ def test_questions_are_greedy_and_carry_their_tools_and_format() -> None:
 def test_the_table_shows_share_and_interval(capsys: pytest.CaptureFixture[str]) -> None:
     with pupil() as server:
         assert score(server, "--questions", "50", "--skill", "tool") == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.strip().splitlines()[1:]
     assert lines[1].split()[:4] == ["tool", "50", "50", "100.00%"]
     assert lines[2].startswith("total")
 
