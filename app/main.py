@@ -24,6 +24,7 @@ from app.core.memory.comparison import Compared, compare_loaded
 from app.core.memory.plan import Plan
 from app.core.preflight import check_model
 from app.core.quality import prove
+from app.core.request_rules import RequestRules
 from app.core.state import ServiceState
 from app.core.version import VERSION
 from app.lifecycle import Lifecycle, Steps
@@ -64,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     effective = load_effective(arguments)
     settings = effective.settings
     split_extra(settings.engine.extra_args)
+    _ = settings.limits.of_request  # said at once where a name in it cannot be used
     if arguments.print_config:
         print("\n".join(effective.lines()))  # noqa: T201
         return 0
@@ -152,6 +154,7 @@ class Service:
             self.resources.keep_usage = self.journal.append
         self.app = create_app(
             self.resources,
+            rules=RequestRules(settings.limits.of_request),
             max_body_bytes=settings.limits.max_body_bytes,
             body_timeout_s=settings.server.body_timeout_s,
             sse_keep_alive_s=settings.server.sse_keep_alive_s,

@@ -17,20 +17,26 @@ from app.api.observation import Observation
 from app.api.resources import Resources
 from app.core.errors import InvalidRequest
 from app.core.foreign_errors import adopt
+from app.core.request_rules import RequestRules
 from app.core.routes import MANAGEMENT_ROUTES, ROUTES, Route, RouteTable
 
 TITLE = "W8A8 gateway"
 
 
 def create_app(
-    resources: Resources, *, max_body_bytes: int, body_timeout_s: float, sse_keep_alive_s: float
+    resources: Resources,
+    *,
+    rules: RequestRules,
+    max_body_bytes: int,
+    body_timeout_s: float,
+    sse_keep_alive_s: float,
 ) -> FastAPI:
     """The API. Ours are bound at once; `join_engine` adds the engine's routes when it is loaded."""
     middleware = [
         observation(resources),
         Middleware(ErrorRendering, translate=resources.translate),
         door(resources, ROUTES),
-        Middleware(JsonBody, max_bytes=max_body_bytes, timeout_s=body_timeout_s),
+        Middleware(JsonBody, max_bytes=max_body_bytes, timeout_s=body_timeout_s, rules=rules),
         Middleware(SseKeepAlive, interval_s=sse_keep_alive_s),
     ]
     app = bare_app(resources, middleware)

@@ -1,12 +1,13 @@
 """Reads a request's body once, bounded in size and time, and refuses what is not proper JSON."""
 
 import asyncio
+import json
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.context import context_of, header_of
 from app.core.errors import InvalidRequest, RequestError
-from app.core.request_rules import check
+from app.core.request_rules import RequestRules
 from app.core.strict_json import parse_object
 
 
@@ -15,8 +16,8 @@ class ClientGone(Exception):
 
 
 class JsonBody:
-    def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float) -> None:
-        self.app, self.max_bytes, self.timeout_s = app, max_bytes, timeout_s
+    def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float, rules: RequestRules) -> None:
+        self.app, self.max_bytes, self.timeout_s, self.rules = app, max_bytes, timeout_s, rules
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         context = context_of(scope) if scope["type"] == "http" else None
@@ -35,10 +36,13 @@ class JsonBody:
             ) from None
         except ClientGone:
             return None
-        fields = parse_object(body)
+        given = parse_object(body)
         if context.key is not None:
-            context.key.check_model(fields)
-        check(route.template, fields)
+            context.key.check_model(given)
+        fields = self.rules.check(route.template, given, len(body))
+        if fields is not given:
+            body = json.dumps(fields).encode()
+            scope = {**scope, "headers": with_length(scope["headers"], len(body))}
         context.meter.note_asked(fields)
         return await self.app(scope, replay(body, receive), send)
 
@@ -81,6 +85,12 @@ class JsonBody:
             status=413,
             code="request_too_large",
         )
+
+
+def with_length(headers: list[tuple[bytes, bytes]], num_bytes: int) -> list[tuple[bytes, bytes]]:
+    """`headers` of a body that is now `num_bytes` long."""
+    others = [each for each in headers if each[0] not in (b"content-length", b"transfer-encoding")]
+    return [*others, (b"content-length", str(num_bytes).encode())]
 
 
 def replay(body: bytes, receive: Receive) -> Receive:

@@ -1,11 +1,15 @@
 """The settings as types. Values and meanings: config/default.yaml, which has every one of them."""
 
+from dataclasses import fields
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from app.core.limits import RequestLimits, parse_open_fields
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0, le=1 << 31)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
 
@@ -64,6 +68,39 @@ class AuthSettings(Section):
 
 class LimitsSettings(Section):
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)]
+    unknown_fields: Literal["refuse", "ignore"]
+    open_fields: Annotated[str, Field(max_length=4096)]
+    allow_token_ids: bool
+    max_n: Positive
+    max_prompts: Positive
+    max_sequences: Positive
+    max_stop: Count
+    max_bad_words: Count
+    max_word_chars: Positive
+    max_token_ids: Count
+    max_logit_bias: Count
+    max_logprobs: Count
+    max_prompt_logprobs: Count
+    max_output_tokens: Positive | None
+    max_chars: Positive
+    max_messages: Positive
+    max_content_parts: Positive
+    max_tools: Count
+    max_schema_bytes: Positive
+    max_schema_depth: Positive
+    max_schema_alternatives: Positive
+    max_regex_chars: Positive
+    max_repetition: Positive
+
+    @property
+    def of_request(self) -> RequestLimits:
+        """What the rules about requests need. Raises SettingsError for a wrong open_fields."""
+        shared = {field.name for field in fields(RequestLimits)} - {"open_fields"}
+        return RequestLimits(
+            ignores_unknown_fields=self.unknown_fields == "ignore",
+            open_fields=parse_open_fields(self.open_fields),
+            **{name: value for name, value in self if name in shared},
+        )
 
 
 class UsageSettings(Section):

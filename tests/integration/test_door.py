@@ -13,9 +13,11 @@ from app.api.application import create_app, join_engine, pairs_of
 from app.api.metrics import Metrics
 from app.api.resources import Resources
 from app.core.keys import KeyRing
+from app.core.request_rules import RequestRules
 from app.core.routes import OPEN_ROUTES, ROUTES
 from app.core.state import Phase, ServiceState
 from tests.integration.gateway_process import METRICS_SECRET, GatewayProcess
+from tests.unit.limits import DEFAULT_LIMITS
 
 # What vLLM's own server has beside the API, from its documentation and its issue threads.
 CLOSED = (
@@ -38,7 +40,10 @@ def loaded_app() -> Iterator[FastAPI]:
     state.enter(Phase.LOADING)
     state.enter(Phase.READY)
     resources = Resources(state, KeyRing([]), Metrics(CollectorRegistry()), "0", "bundled")
-    app = create_app(resources, max_body_bytes=1024, body_timeout_s=1, sse_keep_alive_s=0)
+    rules = RequestRules(DEFAULT_LIMITS)
+    app = create_app(
+        resources, rules=rules, max_body_bytes=1024, body_timeout_s=1, sse_keep_alive_s=0
+    )
     join_engine(app, ROUTERS)
     yield app
 

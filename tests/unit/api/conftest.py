@@ -19,7 +19,9 @@ from app.api.resources import Resources
 from app.core.errors import InternalError, RequestError
 from app.core.keys import KeyRing, digest_of, make_key
 from app.core.loaded_model import LoadedModel
+from app.core.request_rules import RequestRules
 from app.core.state import Phase, ServiceState
+from tests.unit.limits import DEFAULT_LIMITS
 
 SECRET = "sk-unit"
 Script = Callable[[Request], Awaitable[Any]]
@@ -82,7 +84,13 @@ def state() -> ServiceState:
 def app(engine: ScriptedEngine, state: ServiceState) -> Iterator[FastAPI]:
     keys = KeyRing([make_key("unit", digest_of(SECRET), ["infer", "metrics", "admin"])])
     resources = Resources(state, keys, Metrics(CollectorRegistry()), "0", "bundled")
-    app = create_app(resources, max_body_bytes=4096, body_timeout_s=0.3, sse_keep_alive_s=0.05)
+    app = create_app(
+        resources,
+        rules=RequestRules(DEFAULT_LIMITS),
+        max_body_bytes=4096,
+        body_timeout_s=0.3,
+        sse_keep_alive_s=0.05,
+    )
     resources.engine = engine
     join_engine(app, engine.routers)
     yield app

@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.errors import InvalidRequest
-from app.core.strict_json import MAX_DEPTH, depth_of, parse_object
+from app.core.strict_json import (
+    MAX_CONTAINERS,
+    MAX_DEPTH,
+    MAX_STRINGS,
+    MAX_VALUES,
+    check_structure,
+    depth_of,
+    parse_object,
+)
 
 values = st.recursive(
     st.none()
@@ -47,13 +55,34 @@ def test_any_bytes_are_an_object_or_a_clear_refusal(body: bytes) -> None:
         assert refused.sentence
 
 
-def test_brackets_in_strings_are_no_nesting() -> None:
-    assert depth_of(b'{"a": "[[[[\\"[[", "b": [1, {"c": []}]}') == 4
+def test_the_depth_is_that_of_the_brackets() -> None:
+    assert depth_of(b"{[{[]}]}") == 4
+
+
+@given(st.text(alphabet='[]{},:"\\\\n', max_size=300))
+def test_what_stands_in_a_string_is_no_structure(text: str) -> None:
+    check_structure(json.dumps({"a": text * 400, "b": [1, {"c": []}]}).encode())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a": [' + b"[]," * MAX_CONTAINERS + b"1]}",
+        b'{"a": [' + b'"",' * MAX_STRINGS + b"1]}",
+        b'{"a": [' + b"0," * (MAX_VALUES + 1) + b"1]}",
+        b"[" * 1_000_000,
+        b'{"a": [' + b'"\\\\",' * MAX_STRINGS + b"1]}",
+    ],
+)
+def test_too_many_parts_are_refused_before_anything_is_parsed(body: bytes) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        check_structure(body)
+    assert refused.value.code == "json_too_large"
 
 
 def test_nesting_is_bounded_without_recursion() -> None:
     parse_object(b'{"a":' + b"[" * (MAX_DEPTH - 1) + b"]" * (MAX_DEPTH - 1) + b"}")
-    for deep in (b"[" * 1_000_000, b'{"a":' * 100 + b"1" + b"}" * 100):
+    for deep in (b"[" * 1000, b'{"a":' * 100 + b"1" + b"}" * 100):
         with pytest.raises(InvalidRequest) as refused:
             parse_object(deep)
         assert refused.value.code == "json_too_deep"

@@ -85,6 +85,7 @@ def test_every_setting_can_be_set_by_environment_and_command_line(
         "server.tls_key": "null",
         "model.scheme": "fp8",
         "engine.dtype": "float16",
+        "limits.unknown_fields": "ignore",
         "log.level": "error",
         "log.format": "text",
     }
