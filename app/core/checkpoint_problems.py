@@ -9,7 +9,7 @@ from app.core.checkpoint_layers import SCALE_NAMES, Layer, is_ignored, is_simple
 from app.core.checkpoint_scheme import SchemeName
 
 SHOWN = 3  # names in a sentence; a checkpoint that is wrong is often wrong in every layer
-FLOATS = {"BF16", "F16", "F32"}
+FLOATS = {"BF16", "F16", "F32", "F8_E8M0"}
 OUTPUT_LAYER = "lm_head"
 
 
@@ -103,7 +103,8 @@ def check_layers(checkpoint: Checkpoint, layers: list[Layer]) -> Iterator[Proble
         for layer in layers
         if not layer.is_quantized and not layer.is_embedding and layer.number is not None
     ]
-    if unexpected := [name for name in plain if name not in ignored]:
+    everything = "Linear" in scheme.targets  # others are lists of what is quantized
+    if unexpected := [name for name in plain if everything and name not in ignored]:
         yield from error("Not quantized, and not on the ignore list", unexpected)
     yield from check_scales(checkpoint, quantized)
 
@@ -115,6 +116,11 @@ def check_scales(checkpoint: Checkpoint, quantized: list[Layer]) -> Iterator[Pro
         describe_scale(layer) for layer in quantized if has_wrong_scale(checkpoint, layer)
     ]:
         yield from error("A scale has the wrong shape", wrong)
+    activations = checkpoint.scheme.activations
+    if activations is not None and not activations.dynamic:
+        lacking = [layer.name for layer in quantized if layer.input_scale is None]
+        if lacking:
+            yield from error("Activations are static, and their scale is missing", lacking)
     odd = [layer.name for layer in quantized if layer.scale and layer.scale.dtype not in FLOATS]
     if odd:
         yield from error("A scale is not a floating-point number", odd)

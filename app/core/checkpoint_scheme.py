@@ -81,8 +81,16 @@ def parse_native_fp8(quantization: dict[str, Any]) -> Scheme:
     dynamic = quantization.get("activation_scheme", "dynamic") == "dynamic"
     weights = Quantized(8, "float", strategy, symmetric=True, dynamic=False)
     activations = Quantized(8, "float", "tensor", symmetric=True, dynamic=dynamic)
-    ignore = strings(quantization.get("ignored_layers"))
-    return Scheme(SchemeName.FP8, "fp8", None, weights, activations, ("Linear",), ignore)
+    ignore = [quantization.get(key) for key in ("ignored_layers", "modules_to_not_convert")]
+    return Scheme(
+        SchemeName.FP8,
+        "fp8",
+        None,
+        weights,
+        activations,
+        ("Linear",),
+        tuple(name for names in ignore for name in strings(names)),
+    )
 
 
 def parse_compressed_tensors(quantization: dict[str, Any], where: str) -> Scheme:

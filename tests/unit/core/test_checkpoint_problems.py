@@ -76,7 +76,6 @@ def test_a_layer_that_is_missing_whole_is_named(tmp_path: Path) -> None:
     [
         (group("weights", symmetric=False), Severity.ERROR, "weights are asymmetric"),
         (group("input_activations", symmetric=False), Severity.WARNING, "asymmetric"),
-        (group("input_activations", dynamic=False), Severity.WARNING, "static"),
         (quantization(kv_cache_scheme={"num_bits": 8, "type": "int"}), Severity.ERROR, "KV cache"),
         (quantization(ignore=["lm_head", "re:(a+)+$"]), Severity.WARNING, "too complex"),
         (quantization(ignore=["lm_head", "re:.*q_proj$"]), Severity.ERROR, "ignore list says"),
@@ -112,3 +111,27 @@ def test_ignore_lists_match_as_compressed_tensors_does(
 @pytest.mark.parametrize("expression", ["(a+)+$", "(a|a)*", ".*.*.*.*.*x", "(ab){2,}"])
 def test_patterns_that_could_take_forever_are_not_tried(expression: str) -> None:
     assert not is_simple(expression)
+
+
+def test_static_activations_are_worse_and_without_their_scales_wrong(tmp_path: Path) -> None:
+    static = group("input_activations", dynamic=False, strategy="tensor")
+    scales: Tensors = {
+        f"{name.removesuffix('.weight')}.input_scale": ("F32", (1,))
+        for name, (dtype, _) in model_tensors().items()
+        if dtype == "I8"
+    }
+    whole = problems(tmp_path / "whole", model_tensors() | scales, **static)
+    assert [problem.severity for problem in whole] == [Severity.WARNING]
+    without = problems(tmp_path / "without", **static)
+    assert [problem.severity for problem in without] == [Severity.WARNING, Severity.ERROR]
+    assert "scale is missing" in without[1].sentence
+
+
+def test_layers_that_no_target_names_may_stay_in_16_bit(tmp_path: Path) -> None:
+    tensors = model_tensors()
+    tensors[f"{Q_PROJ}.weight"] = ("BF16", (64, 64))
+    del tensors[f"{Q_PROJ}.weight_scale"]
+    whole = W8A8["config_groups"]["group_0"]
+    named = quantization(config_groups={"group_0": {**whole, "targets": ["re:.*mlp.*"]}})
+    assert problems(tmp_path / "named", tensors, **named) == []
+    assert problems(tmp_path / "all", tensors)
