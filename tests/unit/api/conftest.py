@@ -80,10 +80,7 @@ def state() -> ServiceState:
     return state
 
 
-@pytest.fixture
-def app(engine: ScriptedEngine, state: ServiceState) -> Iterator[FastAPI]:
-    keys = KeyRing([make_key("unit", digest_of(SECRET), ["infer", "metrics", "admin"])])
-    resources = Resources(state, keys, Metrics(CollectorRegistry()), "0", "bundled")
+def app_with(resources: Resources, engine: ScriptedEngine) -> FastAPI:
     app = create_app(
         resources,
         rules=RequestRules(DEFAULT_LIMITS),
@@ -91,9 +88,16 @@ def app(engine: ScriptedEngine, state: ServiceState) -> Iterator[FastAPI]:
         body_timeout_s=0.3,
         sse_keep_alive_s=0.05,
     )
-    resources.engine = engine
     join_engine(app, engine.routers)
-    yield app
+    return app
+
+
+@pytest.fixture
+def app(engine: ScriptedEngine, state: ServiceState) -> Iterator[FastAPI]:
+    keys = KeyRing([make_key("unit", digest_of(SECRET), ["infer", "metrics", "admin"])])
+    resources = Resources(state, keys, Metrics(CollectorRegistry()), "0", "bundled")
+    resources.engine = engine
+    yield app_with(resources, engine)
 
 
 @pytest.fixture

@@ -5,10 +5,9 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from app.api.application import create_app, join_engine
 from app.core.meter import current_meter
 from app.core.usage import UsageRecord
-from tests.unit.api.conftest import SECRET, ScriptedEngine, stream_of
+from tests.unit.api.conftest import SECRET, ScriptedEngine, app_with, stream_of
 
 CHAT = "/v1/chat/completions"
 
@@ -19,9 +18,7 @@ def kept(app: FastAPI, engine: ScriptedEngine) -> tuple[httpx.AsyncClient, list[
     records: list[UsageRecord] = []
     resources = app.state.resources
     resources.keep_usage = records.append
-    app = create_app(resources, max_body_bytes=4096, body_timeout_s=0.3, sse_keep_alive_s=0.05)
-    join_engine(app, engine.routers)
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    transport = httpx.ASGITransport(app=app_with(resources, engine), raise_app_exceptions=False)
     headers = {"authorization": f"Bearer {SECRET}"}
     return httpx.AsyncClient(transport=transport, base_url="http://t", headers=headers), records
 
