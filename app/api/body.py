@@ -40,6 +40,7 @@ class JsonBody:
         if context.key is not None:
             context.key.check_model(given)
         fields = self.rules.check(route.template, given, len(body))
+        self.rules.constraints_of(fields)
         if fields is not given:
             body = json.dumps(fields).encode()
             scope = {**scope, "headers": with_length(scope["headers"], len(body))}

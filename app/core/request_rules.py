@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from app.core import request_content
+from app.core.constraints import CONSTRAINING, Constraint, find_constraints
 from app.core.errors import InvalidRequest
 from app.core.limits import RequestLimits
 from app.core.request_bounds import check_bounds, check_prompts, check_token_ids, count_chars
@@ -88,6 +89,10 @@ class RequestRules:
         if removed:
             body = {name: value for name, value in body.items() if name not in removed}
         return self.with_length(template, body)
+
+    def constraints_of(self, body: Body) -> tuple[Constraint, ...]:
+        """The constraints on the answer, each within its budget; raises InvalidRequest."""
+        return find_constraints(body, self.limits) if body.keys() & CONSTRAINING else ()
 
     def check_length(self, body: Body) -> None:
         num_chars = count_chars(body)
