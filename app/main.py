@@ -197,7 +197,8 @@ class Service:
     async def connect(self, engine: Any) -> None:
         self.resources.engine = engine
         await engine.connect(self.app.state)
-        join_engine(self.app, engine.routers)
+        fast_path = self.settings.server.fast_path == "auto"
+        join_engine(self.app, engine.routers, engine.fast_routes if fast_path else None)
         await asyncio.to_thread(self.app.openapi)  # once, now; a second of work for vLLM's models
         loaded = engine.loaded
         self.resources.metrics.show_model(loaded, engine.version)

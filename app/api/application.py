@@ -1,12 +1,14 @@
 """The applications: the API, and the management port's three routes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.types import ASGIApp
 
 from app.api.body import JsonBody
 from app.api.door import Door
@@ -21,6 +23,7 @@ from app.core.request_rules import RequestRules
 from app.core.routes import MANAGEMENT_ROUTES, ROUTES, Route, RouteTable
 
 TITLE = "W8A8 gateway"
+Wrapper = Callable[[ASGIApp], ASGIApp]
 
 
 def create_app(
@@ -94,8 +97,13 @@ def bare_app(resources: Resources, middleware: list[Middleware]) -> FastAPI:
     return app
 
 
-def join_engine(app: FastAPI, routers: Sequence[APIRouter]) -> None:
-    """Take the routes of the table out of the engine's routers; everything else stays outside."""
+def join_engine(
+    app: FastAPI, routers: Sequence[APIRouter], wrappers: Mapping[str, Wrapper] | None = None
+) -> None:
+    """Take the routes of the table out of the engine's routers; everything else stays outside.
+
+    `wrappers`, by path: what the engine wants to stand before a route of its own.
+    """
     ours = {pair for route in app.routes for pair in pairs_of(route)}
     wanted = {(route.method, route.template) for route in ROUTES} - ours
     picked = APIRouter()
@@ -104,6 +112,9 @@ def join_engine(app: FastAPI, routers: Sequence[APIRouter]) -> None:
             if wanted & pairs_of(route):
                 picked.routes.append(route)
     app.include_router(picked)
+    for route in app.routes:
+        if isinstance(route, APIRoute) and (wrap := (wrappers or {}).get(route.path)):
+            route.app = wrap(route.app)
     app.openapi_schema = None
 
 

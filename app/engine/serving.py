@@ -1,6 +1,6 @@
 """A running engine with vLLM's serving objects and routers, as the rest of the service sees it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import vllm
@@ -10,11 +10,13 @@ from vllm.entrypoints.openai.chat_completion.api_router import router as chat_ro
 from vllm.entrypoints.openai.completion.api_router import router as completion_router
 from vllm.entrypoints.openai.responses.api_router import router as responses_router
 from vllm.entrypoints.serve.tokenize.api_router import router as tokenize_router
+from vllm.utils.gc_utils import freeze_gc_heap
 
 from app.core.engine_options import EngineOptions
 from app.core.errors import RequestError
 from app.core.loaded_model import LoadedModel, refuse_other_scheme
 from app.engine.errors import translate
+from app.engine.fast_path.chat_route import App, ChatRoute, can_serve
 from app.engine.loading import build_engine, read_loaded_model
 from app.engine.warm_up import warm_up
 
@@ -57,6 +59,15 @@ class Engine:
         tasks = await client.get_supported_tasks()
         await init_app_state(client, state, self._built.arguments, tasks)
         self._state = state
+        freeze_gc_heap()  # what was loaded stays: a full collection over it stops all streams
+
+    @property
+    def fast_routes(self) -> Mapping[str, Callable[[App], App]]:
+        """By path: what to put before vLLM's route, where this server's streams allow it."""
+        chat = self._state.openai_serving_chat
+        if not can_serve(chat):
+            return {}
+        return {"/v1/chat/completions": lambda stock: ChatRoute(chat, stock)}
 
     @property
     def routers(self) -> Sequence[Any]:

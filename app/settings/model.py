@@ -3,7 +3,7 @@
 from dataclasses import fields
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from app.core.limits import RequestLimits, parse_open_fields
 
@@ -12,6 +12,11 @@ Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0, le=1 << 31)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+def off_as_written(value: object) -> object:
+    """YAML reads a bare `off` as false."""
+    return "off" if value is False else value
 
 
 class Section(BaseModel):
@@ -29,6 +34,7 @@ class ServerSettings(Section):
     body_timeout_s: Annotated[float, Field(gt=0, le=86_400)]
     drain_timeout_s: Seconds
     keep_alive_s: Annotated[int, Field(ge=1, le=86_400)]
+    fast_path: Annotated[Literal["auto", "off"], BeforeValidator(off_as_written)]
 
 
 class ModelSettings(Section):

@@ -1,6 +1,8 @@
 """The simulated executor behind the shipped command, with real requests."""
 
 import json
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,3 +83,48 @@ def test_many_streams_at_once_are_all_served(simulated: GatewayProcess, tmp_path
     assert main(["bench", *target, *load]) == 0
     (row,) = json.loads(report.read_text())["medians"]
     assert row["output_tokens"] == 96 * 24
+
+
+@pytest.mark.parametrize("more", [{}, {"stop": ["the"]}, {"max_tokens": 1}, {"seed": 3}])
+def test_a_plain_stream_and_vllms_own_are_the_same_bytes(
+    simulated: GatewayProcess, more: dict[str, Any]
+) -> None:
+    plain = stream(simulated, **more)
+    own = stream(simulated, response_format={"type": "text"}, **more)
+    assert plain == own
+    assert plain.endswith(b"data: [DONE]\n\n")
+
+
+def stream(gateway: GatewayProcess, **options: Any) -> bytes:
+    """A stream's bytes, without what differs from request to request."""
+    body = {
+        "model": "bundled",
+        "messages": [{"role": "user", "content": "Which ship?"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **options,
+    }
+    with gateway.client() as client:
+        response = client.post("/v1/chat/completions", json=body)
+    assert response.status_code == 200, response.text
+    return re.sub(rb'"(id|created)":("[^"]*"|\d+)', rb'"\1":0', response.content)
+
+
+def test_a_client_that_leaves_a_stream_frees_its_request(simulated: GatewayProcess) -> None:
+    body = {
+        "model": "bundled",
+        "messages": [{"role": "user", "content": "Which ship?"}],
+        "stream": True,
+        "max_tokens": 400,
+        "ignore_eos": True,
+    }
+    with (
+        simulated.client() as client,
+        client.stream("POST", "/v1/chat/completions", json=body) as response,
+    ):
+        next(response.iter_lines())
+    give_up_s = time.monotonic() + 30
+    with simulated.client() as client:
+        while client.get("/admin/status").json()["queue"]["unfinished"]:
+            assert time.monotonic() < give_up_s
+            time.sleep(0.02)

@@ -86,6 +86,7 @@ def test_every_setting_can_be_set_by_environment_and_command_line(
         "model.scheme": "fp8",
         "engine.dtype": "float16",
         "limits.unknown_fields": "ignore",
+        "server.fast_path": "off",
         "log.level": "error",
         "log.format": "text",
     }
