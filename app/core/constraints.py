@@ -20,7 +20,7 @@ Kind = Literal["json", "regex", "grammar", "structural_tag"]
 CONSTRAINING = names("structured_outputs response_format text output_config tools")
 _KINDS = names("json regex choice grammar json_object structural_tag")
 _OPTIONS = names("disable_any_whitespace disable_additional_properties")
-_COUNT = re.compile(r"\{\s*\d*\s*,?\s*(\d+)\s*\}")
+_COUNT = re.compile(r"\{\s*(?:\d+\s*,\s*)?(\d+)\s*,?\s*\}")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ pattern large: `((a{100}){100}){100}` has a million states.
 import re
 from dataclasses import dataclass
 
-_TIMES = re.compile(r"\{(\d{1,9})(?:(,)(\d{0,9}))?\}")
+_TIMES = re.compile(r"\{(\d+)(?:,(\d*))?\}")
+_ENOUGH = 10**9  # more than any budget; keeps the products small
 
 
 @dataclass
@@ -32,8 +33,8 @@ def written_out(pattern: str) -> int:
         if times is not None:
             here = groups[-1]
             repeated = here.last * (most_times(times) - 1)
-            here.size += repeated
-            here.last += repeated
+            here.size = min(here.size + repeated, _ENOUGH)
+            here.last = min(here.last + repeated, _ENOUGH)
             position = times.end()
             continue
         if char == "(":
@@ -50,7 +51,8 @@ def written_out(pattern: str) -> int:
 
 def most_times(match: "re.Match[str]") -> int:
     """`{3}` and `{3,}` are three, `{3,5}` is five; never less than one."""
-    return max(int(match[3] or 0), int(match[1]), 1)
+    counts = [int(text[:10]) for text in match.groups() if text]
+    return max(1, *counts)
 
 
 def end_of_atom(pattern: str, start: int) -> int:
