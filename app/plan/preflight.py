@@ -60,7 +60,7 @@ def check_start(options: EngineOptions, wanted_scheme: str | None) -> Plan | Non
 def find_gpus(wanted: int) -> tuple[Gpu, ...]:
     machine = detect_gpus()
     refuse_driver(machine.driver, len(machine.gpus), wanted)
-    return machine.gpus
+    return machine.gpus[:wanted]
 
 
 def find_shape(options: EngineOptions) -> ModelShape | None:

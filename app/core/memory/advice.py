@@ -127,9 +127,9 @@ def cost_of_choices(plan: Plan, advised: Plan, given: Sequence[str] = DECIDING) 
     changed = [f"{name} {mine} for {its}" for name, (mine, its) in pairs.items() if mine != its]
     if not changed:
         return ""
+    now, then = plan.settings.max_model_len, advised.settings.max_model_len
     return (
-        f"Set by hand: {', '.join(changed)}. That gives {plan.full_sequences:,} sequences of "
-        f"{plan.settings.max_model_len:,} tokens at once and {plan.kv_tokens:,} KV tokens, for "
-        f"{advised.full_sequences:,} of {advised.settings.max_model_len:,} and "
-        f"{advised.kv_tokens:,}."
+        f"Other than the planner would choose: {', '.join(changed)}. That gives "
+        f"{plan.full_sequences:,} sequences of {now:,} tokens at once and {plan.kv_tokens:,} KV "
+        f"tokens, for {advised.full_sequences:,} of {then:,} and {advised.kv_tokens:,}."
     )
