@@ -36,6 +36,7 @@ class JsonBody:
             ) from None
         except ClientGone:
             return None
+        context.has_unread_body = False
         given = parse_object(body)
         if context.key is not None:
             context.key.check_model(given)

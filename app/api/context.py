@@ -26,6 +26,7 @@ class RequestContext:
     key: Key | None = None
     meter: Meter = field(default_factory=Meter)
     is_stream: bool = False
+    has_unread_body: bool = False
     error_code: str = ""
 
 

@@ -24,8 +24,6 @@ STOPPED = Unavailable(
 # How vLLM's stream generators word an error, and how much of a foreign body we look at.
 _ERROR_EVENTS = (b'data: {"error"', b"event: error")
 _MAX_FOREIGN_BYTES = 65_536
-# After these the rest of the body is unread, so the connection cannot be used again.
-_CLOSING = frozenset({408, 413})
 
 
 class ErrorRendering:
@@ -144,7 +142,7 @@ class ErrorFilter:
             headers.append((b"retry-after", str(error.retry_after_s).encode()))
         if error.status == 401:
             headers.append((b"www-authenticate", b'Bearer realm="w8a8-gateway"'))
-        if error.status in _CLOSING:
+        if self.context.has_unread_body:  # nobody will read it: the connection is of no more use
             headers.append((b"connection", b"close"))
         headers.extend((name.encode(), value.encode()) for name, value in error.headers.items())
         self._has_started = self._is_finished = True

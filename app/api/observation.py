@@ -108,6 +108,8 @@ def begin(scope: Scope) -> RequestContext:
         context.client_request_id = shorten(given.decode("latin-1"), 128)
     if scope["path"].startswith("/v1/messages"):
         context.family = Family.ANTHROPIC
+    has_length = (header_of(scope, b"content-length") or b"0") != b"0"
+    context.has_unread_body = has_length or header_of(scope, b"transfer-encoding") is not None
     scope[SCOPE_KEY] = context
     return context
 

@@ -77,6 +77,20 @@ def test_a_body_over_the_limit_is_a_413(client: httpx.AsyncClient, declared: boo
     assert answer.json()["error"]["code"] == "request_too_large"
 
 
+def test_a_refusal_that_leaves_a_body_unread_closes_the_connection(
+    client: httpx.AsyncClient,
+) -> None:
+    unread = ask(client, "POST", CHAT, json=BODY, headers={"authorization": "Bearer sk-wrong"})
+    assert unread.status_code == 401
+    assert unread.headers["connection"] == "close"
+    for read in (
+        ask(client, "POST", CHAT, json={"model": 5}),
+        ask(client, "GET", "/v1/models", headers={"authorization": "Bearer sk-wrong"}),
+    ):
+        assert 400 <= read.status_code < 500
+        assert "connection" not in read.headers
+
+
 def test_a_quiet_stream_gets_comments_that_are_no_tokens(
     app: FastAPI, engine: Any, client: httpx.AsyncClient
 ) -> None:
