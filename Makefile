@@ -11,7 +11,7 @@ export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
 .PHONY: help engine test-environment serve test test-unit test-all lint smoke bench \
-	bench-gateway bench-quantize lm-eval score demo-model profiles lock clean
+	bench-gateway bench-memory bench-quantize lm-eval score demo-model profiles lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -76,6 +76,9 @@ lm-eval:  ## a public benchmark of the server that `make serve` started (TASKS=g
 
 profiles: test-environment  ## write the profiles of known cards anew, by the planner
 	$(RUN) -m app plan --cards --write config/profiles
+
+bench-memory: test-environment  ## the memory plan against real engines (ARGS="NAME ..." for some)
+	$(RUN) -m app bench-memory $(ARGS)
 
 lock: test-environment  ## resolve the lock files anew
 	$(PYTHON) requirements/environment.py lock

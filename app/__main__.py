@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("app.plan.doctor_command", "say what this machine can serve, and what to mend"),
     "evaluate": ("app.evaluate.command", "compare a quantized model with its original"),
     "compare-recipes": ("app.evaluate.comparison.command", "quantize one model in every way"),
+    "bench-memory": ("app.plan.bench_command", "hold the memory plan against real engines"),
     "smoke": ("app.bench.smoke_command", "ask a running server four questions"),
     "bench": ("app.bench.command", "measure running servers under load"),
     "bench-gateway": ("app.bench.gateway_command", "measure the gateway beside its peers"),

@@ -1,0 +1,28 @@
+"""Stands in for app.engine.memory_probe: says what a plan would, or fails for a tiny cache."""
+
+import json
+import sys
+from pathlib import Path
+
+from app.plan.bench_command import RESULT
+
+
+def main(directory: str, settings: str) -> int:
+    config = json.loads((Path(directory) / "config.json").read_text())
+    wanted = json.loads(settings)
+    if wanted["max_num_seqs"] == 256:
+        print("out of memory", file=sys.stderr)
+        return 3
+    assert config["hidden_size"] == 256
+    said = {
+        "parameter_bytes": 7_175_680,
+        "gpu_memory": {},
+        "num_blocks": wanted["kv_cache_memory_bytes"] // 262144,
+        "kv_tokens": 51_200,
+    }
+    print(f"vLLM says many things\n{RESULT}{json.dumps(said)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
