@@ -149,6 +149,14 @@ TENANTS = Dashboard(
             width=12,
         ),
         Panel(
+            "Key file in force",
+            {"{{instance}}": "gateway_key_file_valid{SELECT}"},
+            kind="stat",
+            width=12,
+            meaning="0: its newest content cannot be used, and older keys are in force.",
+            thresholds={0: "red", 1: "green"},
+        ),
+        Panel(
             "Refused keys",
             {"{{reason}}": rate("gateway_auth_failures_total", by="reason")},
             "reqps",
@@ -233,6 +241,19 @@ MODEL = Dashboard(
             {"{{num_gpu_blocks}} blocks of {{block_size}}": "vllm:cache_config_info{SELECT}"},
             kind="table",
             width=24,
+        ),
+        Panel(
+            "Memory, planned and actual",
+            {"{{part}} {{kind}}": "max by (part, kind) (gateway_memory_bytes{SELECT})"},
+            "bytes",
+            width=12,
+        ),
+        Panel(
+            "Planned to actual",
+            {"{{part}}": "max by (part) (gateway_memory_planned_ratio{SELECT})"},
+            "percentunit",
+            width=12,
+            meaning="Above 1: more was planned than is held. An alert tells of 10 % either way.",
         ),
         Panel(
             "Replicas by kernel",

@@ -11,7 +11,7 @@ from deploy.monitoring.dashboards import DASHBOARDS
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "helm" / "w8a8-gateway" / "files" / "rules.yaml"
-SERIES = re.compile(r"\b(?:gateway[_:][\w:]+|vllm:\w+|process_\w+|up)\b(?!\s*[=!]~?)")
+SERIES = re.compile(r"\b(?:gateway[_:][\w:]+|vllm:\w+|process_\w+|up)\b")
 # What Grafana fills in before it asks.
 VARIABLES = {
     "$__rate_interval": "1m",

@@ -250,15 +250,14 @@ def test_the_nodes_of_a_group_agree_on_their_shape() -> None:
     assert command[command.index("--tensor-parallel-size") + 1] == "8"
 
 
-def test_a_changed_setting_or_key_rolls_the_pods() -> None:
-    def checksums(values: dict[str, Any]) -> dict[str, str]:
-        (release,) = install(values)
-        template = release.one("Deployment")["spec"]["template"]
-        annotations: dict[str, str] = template["metadata"]["annotations"]
-        return annotations
-
-    first = checksums(SITUATIONS["cpu"])
-    assert first == checksums(SITUATIONS["cpu"])
-    assert first != checksums({**SITUATIONS["cpu"], "drainSeconds": 60})
+def test_a_changed_setting_rolls_the_pods_and_a_changed_key_does_not() -> None:
+    """The gateway follows its key file; its settings it reads once."""
     other = {"entries": [{"name": "b", "sha256": "0" * 64}]}
-    assert first != checksums({**SITUATIONS["cpu"], "keys": other})
+    changed: tuple[dict[str, Any], ...] = ({}, {"drainSeconds": 60}, {"keys": other})
+    releases = install(*(SITUATIONS["cpu"] | change for change in changed))
+    same, settings, keys = (
+        release.one("Deployment")["spec"]["template"]["metadata"]["annotations"]
+        for release in releases
+    )
+    assert settings != same
+    assert keys == same

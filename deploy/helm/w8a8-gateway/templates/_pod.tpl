@@ -149,7 +149,6 @@ labels:
   {{- end }}
 annotations:
   checksum/config: {{ include "gateway.config" . | sha256sum }}
-  checksum/keys: {{ .Values.keys | toJson | sha256sum }}
   {{- with .Values.podAnnotations }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
