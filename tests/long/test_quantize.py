@@ -78,8 +78,8 @@ def test_vllm_runs_every_recipes_checkpoint_on_the_kernel_that_inspect_foretells
     with running_gateway(tmp_path, *settings) as gateway:
         gateway.wait_ready()
         with gateway.client() as client:
-            model = client.get("/admin/status").json()["model"]
-    assert model["kernel"] == KERNELS[scheme]
+            loaded = client.get("/admin/status").json()["quantization"]
+    assert loaded["kernel"] == KERNELS[scheme]
 
 
 def evaluate(candidate: Path) -> "subprocess.CompletedProcess[str]":
