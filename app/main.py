@@ -175,11 +175,11 @@ class Service:
         from app.engine.environment import prepare_environment
 
         options = engine_options(self.settings)
-        self.check_machine(options)
-        self.resources.recovery = prove(options.model, self.settings.quality.min_recovery)
         token = self.settings.model.hf_token
         secret = token.get_secret_value() if token else None
         prepare_environment(options, self.settings.log.level, secret, os.environ)
+        self.check_machine(options)
+        self.resources.recovery = prove(options.model, self.settings.quality.min_recovery)
         logger.info("importing vLLM")
         from app.engine.serving import Engine
 

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 def run_cards(folder: Path | None) -> int:
     if folder is None:
-        print(*cards_table(), sep="\n")
+        print(*cards_table(), "", "Estimates: none of these cards has been measured.", sep="\n")
         return 0
     if not folder.is_dir():
         raise SettingsError(f"--write {folder} is not a directory.")

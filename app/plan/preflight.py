@@ -111,4 +111,5 @@ def plan_summary(plan: Plan) -> dict[str, Any]:
         "max_model_len": plan.settings.max_model_len,
         "full_sequences": plan.full_sequences,
         "fits": plan.fits,
+        "is_estimate": not plan.device.is_cpu,
     }

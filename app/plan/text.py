@@ -15,6 +15,7 @@ from app.core.memory.units import readable
 LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 SPLITS = (1, 2, 4, 8)
 WIDTH = 25
+ESTIMATES = "What is marked, and so what is left for the KV cache, no GPU has confirmed."
 WEIGHT_FORMULAS = {
     "embedding": "vocabulary, padded to a multiple of 64, x hidden x bytes",
     "output head": "the same again, unless it is tied",
@@ -95,7 +96,7 @@ def row(name: str, num_bytes: float, formula: str) -> str:
 def kv_formula(plan: Plan) -> str:
     if plan.device.is_cpu:
         return "engine.cpu_kv_cache_gib"
-    return "what is left of vLLM's share (v1/worker/gpu_worker.py)"
+    return "estimate: what is left of vLLM's share (v1/worker/gpu_worker.py)"
 
 
 def budget_formula(plan: Plan) -> str:
@@ -141,7 +142,7 @@ def verdict_lines(view: View) -> Iterator[str]:
     if cost := cost_of_choices(view.plan, view.advised, view.given):
         yield cost
     if view.plan.fits:
-        yield "It fits."
+        yield "It fits." if view.plan.device.is_cpu else f"It fits. {ESTIMATES}"
         return
     yield verdict(view.plan)
     if view.fixes:

@@ -33,15 +33,24 @@ def test_the_table_shows_what_w8a8_buys(capsys: pytest.CaptureFixture[str]) -> N
     assert "8.46 GiB" in said
     assert "weights 14.96 GiB instead of 8.46 GiB" in said
     assert "128 KiB per token" in said
-    assert said.rstrip().endswith("It fits.")
+    assert "\nIt fits. What is marked" in said
 
 
 def test_estimates_are_marked(capsys: pytest.CaptureFixture[str]) -> None:
     plan("--gpu", "a10")
     lines = capsys.readouterr().out.splitlines()
-    for name in ("activations", "CUDA graphs", "runtime", "beside it"):
+    for name in ("activations", "CUDA graphs", "runtime", "KV cache  ", "beside it"):
         line = next(line for line in lines if line.strip().startswith(name))
         assert "estimate" in line
+
+
+def test_the_cards_come_with_the_word_that_they_are_estimates(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert plan("--cards") == 0
+    said = capsys.readouterr().out
+    assert "| A10 |" in said
+    assert "Estimates: none of these cards has been measured." in said
 
 
 def test_json_holds_the_same_in_bytes(capsys: pytest.CaptureFixture[str]) -> None:
