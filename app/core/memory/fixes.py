@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import combinations
-from math import floor
+from math import ceil, floor
 
 from app.core.checkpoint_scheme import Quantized, Scheme, SchemeName
 from app.core.gpus import FIRST_FP8, FIRST_INT8, FIRST_WITHOUT_INT8, GIB
@@ -81,8 +81,7 @@ def fits_with(plan: Plan, knobs: Knobs, changes: tuple[Fix, ...]) -> bool:
 def cheaper_settings(plan: Plan) -> Iterator[Fix]:
     """One change each, in the order of what it takes from users."""
     if plan.device.is_cpu:
-        if plan.settings.cpu_kv_cache_bytes > GIB and plan.free_shortage_bytes:
-            yield Fix((("cpu_kv_cache_gib", 1),), "fewer KV tokens")
+        yield from other_cpu_caches(plan)
         yield from shorter_contexts(plan)
         return
     yield from smaller_steps(plan)
@@ -90,6 +89,14 @@ def cheaper_settings(plan: Plan) -> Iterator[Fix]:
         yield from quantized_models(plan)
     yield from shorter_contexts(plan)
     yield from last_resorts(plan)
+
+
+def other_cpu_caches(plan: Plan) -> Iterator[Fix]:
+    """The smallest KV cache that holds one sequence: larger than it is, or smaller."""
+    gibs = ceil(plan.one_sequence_bytes / GIB)
+    if gibs * GIB != plan.settings.cpu_kv_cache_bytes:
+        cost = "fewer KV tokens" if plan.free_shortage_bytes else "more of the machine's memory"
+        yield Fix((("cpu_kv_cache_gib", gibs),), cost)
 
 
 def smaller_steps(plan: Plan) -> Iterator[Fix]:

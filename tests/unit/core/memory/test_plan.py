@@ -126,6 +126,16 @@ def test_a_16_bit_model_that_is_too_large_is_offered_w8a8() -> None:
     assert "model.scheme=w8a8-int8" in str(find_fixes(plan, knobs)[0])
 
 
+@pytest.mark.parametrize(("length", "now", "expected"), [(16384, 1, 3), (8192, 60, 2)])
+def test_on_the_cpu_another_size_of_kv_cache_is_the_first_way(
+    length: int, now: int, expected: int
+) -> None:
+    cpu = Device("CPU", 64 * GIB, 32 * GIB, None)
+    knobs = Knobs(max_model_len=length, max_num_seqs=8, cpu_kv_cache_gib=now)
+    first = find_fixes(make_plan(LLAMA_W8A8, cpu, knobs), knobs)[0]
+    assert first.settings == (("cpu_kv_cache_gib", expected),)
+
+
 def test_a_plan_that_fits_needs_no_fix() -> None:
     assert find_fixes(make_plan(LLAMA_W8A8, A10, KNOBS), KNOBS) == ()
 
