@@ -142,9 +142,10 @@ class ErrorFilter:
             headers.append((b"retry-after", str(error.retry_after_s).encode()))
         if error.status == 401:
             headers.append((b"www-authenticate", b'Bearer realm="w8a8-gateway"'))
+        more = dict(error.headers)
         if self.context.has_unread_body:  # nobody will read it: the connection is of no more use
-            headers.append((b"connection", b"close"))
-        headers.extend((name.encode(), value.encode()) for name, value in error.headers.items())
+            more["connection"] = "close"
+        headers.extend((name.encode(), value.encode()) for name, value in more.items())
         self._has_started = self._is_finished = True
         await self._send(
             {"type": "http.response.start", "status": error.status, "headers": headers}
