@@ -9,7 +9,7 @@ from app.core.errors import AppError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("app.main", "serve a model over HTTP"),
-    "keys": ("app.settings.command", "make, list, rotate and revoke API keys"),
+    "keys": ("app.settings.command", "make, list, rotate, revoke and limit API keys"),
     "usage": ("app.usage.command", "verify and sum the usage records"),
     "quantize": ("app.quantize.command", "make an 8-bit checkpoint of a 16-bit one"),
     "inspect": ("app.quantize.inspection.command", "say what a checkpoint is, and what is wrong"),

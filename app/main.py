@@ -17,6 +17,7 @@ from prometheus_client import REGISTRY
 from app.api.application import create_app, create_management_app, join_engine
 from app.api.metrics import Metrics
 from app.api.resources import Resources
+from app.core.admission import Admission
 from app.core.engine_options import EngineOptions, split_extra
 from app.core.errors import AppError
 from app.core.logs import configure_logging
@@ -24,6 +25,7 @@ from app.core.memory.comparison import Compared, compare_loaded
 from app.core.memory.plan import Plan
 from app.core.preflight import check_model
 from app.core.quality import prove
+from app.core.quota import QuotaBook
 from app.core.request_rules import RequestRules
 from app.core.state import ServiceState
 from app.core.version import VERSION
@@ -148,6 +150,9 @@ class Service:
             metrics=metrics,
             version=VERSION,
             model_name=settings.model.name,
+        )
+        self.resources.admission = Admission(
+            QuotaBook(), settings.limits.default_max_tokens, metrics
         )
         self.journal = open_journal(settings.usage, metrics)
         if self.journal is not None:

@@ -17,6 +17,7 @@ from app.api.error_rendering import ErrorRendering
 from app.api.keep_alive import SseKeepAlive
 from app.api.observation import Observation
 from app.api.resources import Resources
+from app.api.tenancy import Tenancy
 from app.core.errors import InvalidRequest
 from app.core.foreign_errors import adopt
 from app.core.request_rules import RequestRules
@@ -39,6 +40,7 @@ def create_app(
         observation(resources),
         Middleware(ErrorRendering, translate=resources.translate),
         door(resources, ROUTES),
+        Middleware(Tenancy, keys=resources.keys, admission=resources.admission),
         Middleware(JsonBody, max_bytes=max_body_bytes, timeout_s=body_timeout_s, rules=rules),
         Middleware(SseKeepAlive, interval_s=sse_keep_alive_s),
     ]

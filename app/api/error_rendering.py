@@ -62,6 +62,7 @@ class ErrorFilter:
     def __init__(self, context: RequestContext, send: Send) -> None:
         self.context, self._send = context, send
         self._held: Message | None = None
+        self._early: list[Message] = []
         self._body = b""
         self._has_started = self._is_stream = self._is_finished = False
 
@@ -111,13 +112,29 @@ class ErrorFilter:
             rest = body.partition(b"\n\n")[2]
             message = {**message, "body": render_event(self.context.family, error) + rest}
         if self._held is not None:
+            self._early.append(message)
+            if self._is_undecided() and message.get("more_body", False):
+                return
             start, self._held = self._held, None
             self._has_started = True
             await self._send(start)
+            for each in self._early:
+                await self._pass(each)
+            return
         await self._pass(message)
 
+    def _is_undecided(self) -> bool:
+        """Whether the request may still be refused by its limits: some streams begin before."""
+        ticket = self.context.meter.ticket
+        return ticket is not None and not ticket.is_decided
+
     async def fail(self, error: RequestError) -> None:
-        """Answer with `error`: as a response, or as the last event of a stream that has begun."""
+        """Answer with `error`: as a response, or as the last event of a stream that has begun.
+
+        A refusal of ours is the error, whatever became of it on its way through vLLM.
+        """
+        ticket = self.context.meter.ticket
+        error = (ticket and ticket.refusal) or error
         self.context.error_code = error.code
         if self._is_finished:
             return

@@ -110,6 +110,24 @@ class Metrics:
             "Writes of usage records that failed.",
             registry=registry,
         )
+        self.refusals = Counter(
+            "gateway_refusals",
+            "Requests refused by a limit, by tenant and the limit's name.",
+            ["tenant", "limit"],
+            registry=registry,
+        )
+        self.tenant_running = Gauge(
+            "gateway_tenant_requests",
+            "Requests that a tenant has running.",
+            ["tenant"],
+            registry=registry,
+        )
+        self.tenant_reserved = Gauge(
+            "gateway_tenant_reserved_tokens",
+            "Tokens that a tenant's running requests may still use.",
+            ["tenant"],
+            registry=registry,
+        )
         self.build = Gauge(
             "gateway_build_info", "1, with versions.", ["version", "vllm"], registry=registry
         )
@@ -150,6 +168,13 @@ class Metrics:
         self.usage_waiting.set(journal.num_waiting)
         self.usage_dropped.inc(journal.num_dropped)
         self.usage_failures.inc(journal.num_failures)
+
+    def refused(self, tenant: str, reason: str) -> None:
+        self.refusals.labels(tenant, reason).inc()
+
+    def reserved(self, tenant: str, num_requests: int, num_tokens: int) -> None:
+        self.tenant_running.labels(tenant).inc(num_requests)
+        self.tenant_reserved.labels(tenant).inc(num_tokens)
 
     def show_model(self, loaded: LoadedModel, vllm_version: str) -> None:
         self.build.labels(VERSION, vllm_version).set(1)

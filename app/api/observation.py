@@ -131,6 +131,8 @@ class ResponseWatch:
             self.status = message["status"]
             headers = message["headers"] = list(message.get("headers", ()))
             headers.append((b"x-request-id", self.context.id.encode()))
+            if ticket := self.context.meter.ticket:
+                headers.extend((k.encode(), v.encode()) for k, v in ticket.headers.items())
             self.context.is_stream = any(
                 name == b"content-type" and value.startswith(b"text/event-stream")
                 for name, value in headers

@@ -7,6 +7,7 @@ from typing import Any
 from starlette.requests import Request
 
 from app.api.metrics import Metrics
+from app.core.admission import Admission
 from app.core.engine_view import EngineView
 from app.core.errors import InternalError, RequestError
 from app.core.keys import KeyRing
@@ -18,7 +19,8 @@ from app.core.usage import UsageRecord
 @dataclass
 class Resources:
     """`engine` is None until it is connected; `plan` is what the start said about memory;
-    `recovery` is what the report beside the checkpoint proves; `keep_usage` takes usage records."""
+    `recovery` is what the report beside the checkpoint proves; `keep_usage` takes usage records;
+    `admission` holds the limits."""
 
     state: ServiceState
     keys: KeyRing
@@ -29,6 +31,7 @@ class Resources:
     engine: EngineView | None = None
     recovery: Recovery | None = None
     keep_usage: Callable[[UsageRecord], None] | None = None
+    admission: Admission | None = None
 
     def translate(self, error: Exception) -> RequestError:
         if self.engine is not None:

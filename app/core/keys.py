@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from app.core.errors import NotFound, SettingsError
+from app.core.key_limits import NO_LIMITS, Limits, make_limits
 from app.core.routes import Scope
+from app.core.tenants import Tenant
 
 PREFIX = "sk-w8a8-"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -33,7 +35,7 @@ class Key:
     """A key by its name and digest; `repr` shows no digest.
 
     `tenant` is who uses it, `models` what it may ask for (None: every model), `expires` when it
-    ends.
+    ends, `limits` what it may use.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Key:
     models: frozenset[str] | None = None
     expires: datetime | None = None
     retired: tuple[RetiredDigest, ...] = ()
+    limits: Limits = NO_LIMITS
 
     def __repr__(self) -> str:
         return f"Key({self.name!r}, {sorted(self.scopes)})"
@@ -85,6 +88,7 @@ def make_key(
     models: Iterable[object] | None = None,
     expires: object = None,
     retired: Iterable[RetiredDigest] = (),
+    limits: object = None,
 ) -> Key:
     """A checked key; without a tenant it is its own. Raises SettingsError naming what is wrong."""
     checked = check_name(name, "key")
@@ -97,6 +101,7 @@ def make_key(
         None if models is None else frozenset(check_model(label, model) for model in models),
         None if expires is None else parse_time(expires, f"{label}: expires"),
         tuple(retired),
+        make_limits({} if limits is None else limits, label),
     )
 
 
@@ -149,11 +154,13 @@ def parse_time(value: object, label: str) -> datetime:
 
 
 class KeyRing:
-    """The keys of the service, found by what a client presents; replaced as a whole."""
+    """The keys of the service, found by what a client presents, and their tenants; replaced as a
+    whole."""
 
-    def __init__(self, keys: Iterable[Key]) -> None:
+    def __init__(self, keys: Iterable[Key], tenants: Iterable[Tenant] = ()) -> None:
         """Raises SettingsError for a name that stands there twice."""
         self.keys = tuple(keys)
+        self.tenants = {tenant.name: tenant for tenant in tenants}
         names = [key.name for key in self.keys]
         if twice := {name for name in names if names.count(name) > 1}:
             raise SettingsError(f"key name {min(twice)!r} stands there twice; names are unique.")
@@ -161,8 +168,11 @@ class KeyRing:
 
     def adopt(self, other: "KeyRing") -> None:
         """Take over the keys of `other`; each lookup sees either the old set or the new one."""
-        self._by_head = other._by_head
-        self.keys = other.keys
+        self._by_head, self.keys, self.tenants = other._by_head, other.keys, other.tenants
+
+    def tenant_of(self, key: Key) -> Tenant:
+        """A tenant that the file does not describe has no limits."""
+        return self.tenants.get(key.tenant) or Tenant(key.tenant)
 
     def find(self, secret: str, now: datetime | None = None) -> Key | None:
         """The key of `secret`, an expired one too. The comparison takes the same time wherever

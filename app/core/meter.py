@@ -5,6 +5,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from app.core.admission import Ticket
+
 # How the APIs name the number of tokens that a client wants at most, the newer name first.
 _ASKED_FOR = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 
@@ -25,6 +27,7 @@ class Meter:
     cached_tokens: int = 0
     completion_tokens: int = 0
     finish_reason: str | None = None
+    ticket: Ticket | None = None
 
     def note_asked(self, body: Mapping[str, Any]) -> None:
         if isinstance(model := body.get("model"), str):

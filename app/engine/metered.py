@@ -9,6 +9,7 @@ from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
+from app.core.admission import Ticket
 from app.core.meter import Meter, current_meter
 
 
@@ -18,22 +19,50 @@ class MeteredAsyncLLM(AsyncLLM):  # type: ignore[misc]
     def generate(
         self, prompt: Any, sampling_params: SamplingParams, request_id: str, **options: Any
     ) -> AsyncGenerator[RequestOutput, None]:
-        """As vLLM's; but not a generator function itself: what it refuses, it refuses when it is
-        called, between rendering and the first header of a stream.
+        """As vLLM's; but not a generator function itself: what no waiting can mend is refused when
+        it is called, between rendering and the first header of a stream.
 
-        Raises VLLMValidationError where prompt and wanted completion exceed the context: vLLM
-        would cut the completion short without a word.
+        Raises VLLMValidationError where prompt and wanted completion exceed the context (vLLM would
+        cut the completion short without a word), and InvalidRequest where the key may not ask for
+        so much.
         """
-        outputs: AsyncGenerator[RequestOutput, None] = super().generate(
-            prompt, sampling_params, request_id, **options
-        )
         meter = current_meter.get()
         if meter is None:
-            return outputs
-        if sentence := meter.overflow(length_of(prompt), self.model_config.max_model_len):
+            return self._generate(prompt, sampling_params, request_id, options)
+        num_prompt = length_of(prompt)
+        longest = self.model_config.max_model_len
+        if sentence := meter.overflow(num_prompt, longest):
             raise VLLMValidationError(sentence, parameter=meter.asked_in or None)
+        num_completion = 0
+        if ticket := meter.ticket:
+            num_completion = bound_completion(meter, ticket, sampling_params, longest - num_prompt)
+            prompt = salted(prompt, ticket)
+        outputs = self._generate(prompt, sampling_params, request_id, options)
         is_cumulative = sampling_params.output_kind is RequestOutputKind.CUMULATIVE
-        return metered(outputs, meter, is_cumulative)
+        return metered(outputs, meter, is_cumulative, (num_prompt, num_completion))
+
+    def _generate(
+        self, prompt: Any, params: SamplingParams, request_id: str, options: dict[str, Any]
+    ) -> AsyncGenerator[RequestOutput, None]:
+        outputs: AsyncGenerator[RequestOutput, None] = super().generate(
+            prompt, params, request_id, **options
+        )
+        return outputs
+
+
+def bound_completion(meter: Meter, ticket: Ticket, params: SamplingParams, room: int) -> int:
+    """Cut the completion to what the key may have. Returns the tokens that all its sequences may
+    come to. Raises InvalidRequest as `Ticket.bound`."""
+    possible: int = room if params.max_tokens is None else params.max_tokens
+    num_tokens = ticket.bound(meter.asked_tokens, possible, params.n)
+    params.max_tokens = num_tokens
+    return num_tokens * int(params.n)
+
+
+def salted(prompt: Any, ticket: Ticket) -> Any:
+    """The prompt with its tenant's salt, so that the prefix cache keeps tenants apart."""
+    salt = ticket.tenant.cache_salt(prompt.get("cache_salt"))
+    return prompt if salt is None else {**prompt, "cache_salt": salt}
 
 
 def length_of(prompt: Any) -> int:
@@ -43,12 +72,19 @@ def length_of(prompt: Any) -> int:
 
 
 async def metered(
-    outputs: AsyncGenerator[RequestOutput, None], meter: Meter, is_cumulative: bool
+    outputs: AsyncGenerator[RequestOutput, None],
+    meter: Meter,
+    is_cumulative: bool,
+    tokens: tuple[int, int],
 ) -> AsyncGenerator[RequestOutput, None]:
-    """`outputs` unchanged; closing this closes them, which aborts the request in the engine."""
+    """`outputs` unchanged, once there is quota for `tokens` (of the prompt, of the completions);
+    until then the engine knows nothing of them. Closing this closes them, which aborts the request
+    in the engine."""
     seen: dict[int, int] | None = {} if is_cumulative else None
     is_first = True
     async with aclosing(outputs):
+        if meter.ticket is not None:
+            await meter.ticket.enter(*tokens)
         async for output in outputs:
             if is_first:
                 is_first = False

@@ -18,6 +18,7 @@ from app.core.loaded_model import LoadedModel, refuse_other_scheme
 from app.engine.errors import translate
 from app.engine.fast_path.chat_route import App, ChatRoute, can_serve
 from app.engine.loading import build_engine, read_loaded_model
+from app.engine.refusal_filter import filter_refusals
 from app.engine.warm_up import warm_up
 
 ROUTERS: tuple[Any, ...] = (
@@ -49,6 +50,7 @@ class Engine:
         unseen until the first request. Raises StartError where the model does not run as
         it should.
         """
+        filter_refusals()
         client = self._built.client
         client._run_output_handler()
         self.loaded = await read_loaded_model(client)

@@ -1,4 +1,4 @@
-"""`python -m app keys`: make, list, rotate and revoke API keys."""
+"""`python -m app keys`: make, list, rotate, revoke and limit API keys."""
 
 import argparse
 from collections.abc import Callable, Mapping
@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from app.core.errors import SettingsError
-from app.core.keys import Key, RetiredDigest, create_secret, digest_of, make_key
+from app.core.key_limits import LIMIT_NAMES
+from app.core.keys import Key, RetiredDigest, check_name, create_secret, digest_of, make_key
 from app.core.routes import Scope
+from app.core.tenants import Tenant
 from app.settings.durations import parse_duration
 from app.settings.key_file import editing, read_keys
 
@@ -31,6 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     revoke = actions.add_parser("revoke", help="end a key now, with all its secrets")
     revoke.add_argument("name")
+    limit = actions.add_parser(
+        "limit", help="set limits of a key, or of a tenant with all its keys"
+    )
+    limit.add_argument("name")
+    limit.add_argument(
+        "limits",
+        type=parse_limit,
+        nargs="+",
+        metavar="LIMIT=NUMBER",
+        help=f"of {', '.join(LIMIT_NAMES)}; LIMIT=none takes it away",
+    )
+    limit.add_argument("--tenant", action="store_true", help="NAME is a tenant")
     for action in actions.choices.values():
         action.add_argument(
             "--file", type=Path, default=DEFAULT_FILE, help=f"default: {DEFAULT_FILE}"
@@ -73,10 +87,10 @@ def create_key(arguments: argparse.Namespace) -> int:
         models=arguments.models,
         expires=None if lifetime is None else now() + lifetime,
     )
-    with editing(arguments.file) as keys:
-        if any(other.name == key.name for other in keys):
+    with editing(arguments.file) as draft:
+        if any(other.name == key.name for other in draft.keys):
             raise SettingsError(f"There is a key named {key.name!r} already in {arguments.file}.")
-        keys.append(key)
+        draft.keys.append(key)
     print(secret)
     return 0
 
@@ -95,21 +109,49 @@ def rotate_key(arguments: argparse.Namespace) -> int:
     """The key keeps its name and everything else; its old secret ends after the grace time."""
     secret = create_secret()
     moment = now()
-    with editing(arguments.file) as keys:
-        place = place_of(keys, arguments)
-        key = keys[place]
+    with editing(arguments.file) as draft:
+        place = place_of(draft.keys, arguments)
+        key = draft.keys[place]
         retired = [old for old in key.retired if old.valid_until > moment]
         if arguments.grace:
             retired.append(RetiredDigest(key.digest, moment + arguments.grace))
-        keys[place] = replace(key, digest=digest_of(secret), retired=tuple(retired))
+        draft.keys[place] = replace(key, digest=digest_of(secret), retired=tuple(retired))
     print(secret)
     return 0
 
 
 def revoke_key(arguments: argparse.Namespace) -> int:
-    with editing(arguments.file) as keys:
-        del keys[place_of(keys, arguments)]
+    with editing(arguments.file) as draft:
+        del draft.keys[place_of(draft.keys, arguments)]
     return 0
+
+
+def set_limits(arguments: argparse.Namespace) -> int:
+    changes = dict(arguments.limits)
+    with editing(arguments.file) as draft:
+        if arguments.tenant:
+            tenant = draft.tenants.get(arguments.name) or Tenant(
+                check_name(arguments.name, "tenant")
+            )
+            limits = replace(tenant.limits, **changes)
+            draft.tenants[tenant.name] = replace(tenant, limits=limits)
+        else:
+            place = place_of(draft.keys, arguments)
+            key = draft.keys[place]
+            draft.keys[place] = replace(key, limits=replace(key.limits, **changes))
+    return 0
+
+
+def parse_limit(text: str) -> tuple[str, int | None]:
+    """For argparse: LIMIT=NUMBER or LIMIT=none."""
+    name, _, value = text.partition("=")
+    if name not in LIMIT_NAMES:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(LIMIT_NAMES)}")
+    if value == "none":
+        return name, None
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"{name}: a whole number from 1, or none")
+    return name, int(value)
 
 
 def place_of(keys: list[Key], arguments: argparse.Namespace) -> int:
@@ -128,4 +170,5 @@ ACTIONS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "list": list_keys,
     "rotate": rotate_key,
     "revoke": revoke_key,
+    "limit": set_limits,
 }

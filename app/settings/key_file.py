@@ -5,15 +5,18 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from app.core.errors import SettingsError
-from app.core.keys import Key, KeyRing, RetiredDigest, make_key, make_retired
+from app.core.key_limits import Limits
+from app.core.keys import Key, KeyRing, RetiredDigest, check_name, make_key, make_retired
+from app.core.tenants import Tenant, make_tenant
 
-FIELDS = frozenset({"name", "sha256", "scopes", "tenant", "models", "expires", "retired"})
+FIELDS = frozenset({"name", "sha256", "scopes", "tenant", "models", "expires", "retired", "limits"})
 
 
 def read_keys(path: Path) -> KeyRing:
@@ -45,11 +48,14 @@ def parse_keys(content: bytes, path: Path) -> KeyRing:
         ) from None
     if not isinstance(tree, dict) or not isinstance(tree.get("keys"), list):
         raise SettingsError(f"auth.keys_file: {path} has to hold a list under `keys`.")
-    if unknown := set(tree) - {"keys"}:
+    if unknown := set(tree) - {"keys", "tenants"}:
         raise SettingsError(
             f"auth.keys_file: {path} has an unknown section {str(min(unknown, key=str))[:40]!r}."
         )
-    return KeyRing(parse_entry(entry, path) for entry in tree["keys"])
+    return KeyRing(
+        (parse_entry(entry, path) for entry in tree["keys"]),
+        parse_tenants(tree.get("tenants", {}), path),
+    )
 
 
 def parse_entry(entry: Any, path: Path) -> Key:
@@ -74,7 +80,20 @@ def parse_entry(entry: Any, path: Path) -> Key:
         models=entry.get("models"),
         expires=entry.get("expires"),
         retired=[parse_retired(each, entry.get("name")) for each in entry.get("retired", [])],
+        limits=entry.get("limits"),
     )
+
+
+def parse_tenants(table: Any, path: Path) -> Iterator[Tenant]:
+    if not isinstance(table, dict):
+        raise SettingsError(f"auth.keys_file: tenants of {path} has to be a table by name.")
+    for name, entry in table.items():
+        checked = check_name(name, "tenant")
+        if not isinstance(entry, dict) or set(entry) - {"limits", "shares_cache"}:
+            raise SettingsError(
+                f"auth.keys_file: the tenant {checked!r} may have limits and shares_cache."
+            )
+        yield make_tenant(checked, entry.get("limits", {}), entry.get("shares_cache", False))
 
 
 def parse_retired(entry: Any, name: object) -> RetiredDigest:
@@ -94,6 +113,8 @@ def entry_of(key: Key) -> dict[str, Any]:
         entry["models"] = sorted(key.models)
     if key.expires is not None:
         entry["expires"] = key.expires.isoformat()
+    if limits := table_of(key.limits):
+        entry["limits"] = limits
     if key.retired:
         entry["retired"] = [
             {"sha256": old.digest, "valid_until": old.valid_until.isoformat()}
@@ -102,26 +123,47 @@ def entry_of(key: Key) -> dict[str, Any]:
     return entry
 
 
-def write_keys(path: Path, keys: Iterable[Key]) -> None:
+def entry_of_tenant(tenant: Tenant) -> dict[str, Any]:
+    entry: dict[str, Any] = {"shares_cache": True} if tenant.shares_cache else {}
+    if limits := table_of(tenant.limits):
+        entry["limits"] = limits
+    return entry
+
+
+def table_of(limits: Limits) -> dict[str, int]:
+    return {name: value for name, value in asdict(limits).items() if value is not None}
+
+
+def write_keys(path: Path, keys: Iterable[Key], tenants: Iterable[Tenant] = ()) -> None:
     """Replace the file in one step: a reader sees the old keys or the new ones."""
-    tree = {"keys": [entry_of(key) for key in keys]}
+    tree: dict[str, Any] = {"keys": [entry_of(key) for key in keys]}
+    if described := {tenant.name: entry_of_tenant(tenant) for tenant in tenants}:
+        tree["tenants"] = described
     write_private(path, yaml.safe_dump(tree, sort_keys=False))
 
 
+@dataclass
+class Draft:
+    """What the file holds, to be changed."""
+
+    keys: list[Key]
+    tenants: dict[str, Tenant]
+
+
 @contextlib.contextmanager
-def editing(path: Path) -> Iterator[list[Key]]:
-    """The keys of the file, empty if there is none, to be changed in place; written at the end.
+def editing(path: Path) -> Iterator[Draft]:
+    """The content of the file, empty if there is none, to be changed in place; written at the end.
 
     Editors wait for each other at a lock file beside it: the file itself is replaced by each edit.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with path.with_name(f".{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        before = tuple(read_keys(path).keys) if path.exists() else ()
-        keys = list(before)
-        yield keys
-        if tuple(keys) != before:
-            write_keys(path, KeyRing(keys).keys)
+        ring = read_keys(path) if path.exists() else KeyRing(())
+        draft = Draft(list(ring.keys), dict(ring.tenants))
+        yield draft
+        if draft != Draft(list(ring.keys), ring.tenants):
+            write_keys(path, KeyRing(draft.keys).keys, draft.tenants.values())
 
 
 def write_private(path: Path, text: str) -> None:

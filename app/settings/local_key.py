@@ -21,10 +21,10 @@ def ensure_local_key(secret_file: Path, keys_file: Path) -> str:
         secret = create_secret()
         write_private(secret_file, secret + "\n")
     digest = digest_of(secret)
-    with editing(keys_file) as keys:
-        if not any(key.name == NAME and key.digest == digest for key in keys):
-            keys[:] = [key for key in keys if key.name != NAME]
-            keys.append(make_key(NAME, digest, Scope))
+    with editing(keys_file) as draft:
+        if not any(key.name == NAME and key.digest == digest for key in draft.keys):
+            draft.keys = [key for key in draft.keys if key.name != NAME]
+            draft.keys.append(make_key(NAME, digest, Scope))
     return secret
 
 

@@ -73,6 +73,7 @@ class AuthSettings(Section):
 
 
 class LimitsSettings(Section):
+    default_max_tokens: Positive
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)]
     unknown_fields: Literal["refuse", "ignore"]
     open_fields: Annotated[str, Field(max_length=4096)]

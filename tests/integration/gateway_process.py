@@ -17,6 +17,7 @@ import httpx
 
 ROOT = Path(__file__).parents[2]
 SECRET = "sk-test-" + "0" * 40
+LIMITED_SECRET = "sk-test-limited-" + "2" * 40
 METRICS_SECRET = "sk-test-metrics-" + "1" * 40
 START_TIMEOUT_S = 240
 # What a server of a test may see of this machine: nothing that would set one of its settings.
@@ -31,12 +32,16 @@ def free_port() -> int:
 
 
 def write_keys(path: Path) -> Path:
-    """Two keys by the command's own code: one that may do everything, one for metrics alone."""
+    """Keys by the command's own code: one that may do everything, one for metrics alone, one that
+    has a single request per minute and short answers."""
     from app.core.keys import digest_of, make_key
     from app.settings.key_file import write_keys as write
 
     everything = make_key("tester", digest_of(SECRET), ["infer", "metrics", "admin"])
-    write(path, [everything, make_key("scraper", digest_of(METRICS_SECRET), ["metrics"])])
+    scraper = make_key("scraper", digest_of(METRICS_SECRET), ["metrics"])
+    limits = {"requests_per_minute": 1, "max_tokens": 3, "max_n": 2}
+    limited = make_key("limited", digest_of(LIMITED_SECRET), ["infer"], limits=limits)
+    write(path, [everything, scraper, limited])
     return path
 
 

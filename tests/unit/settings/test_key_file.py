@@ -8,6 +8,7 @@ from app.__main__ import main
 from app.core.errors import SettingsError
 from app.core.keys import RetiredDigest, digest_of, make_key
 from app.core.routes import Scope
+from app.core.tenants import Tenant, make_tenant
 from app.settings.key_file import read_keys, write_keys
 from app.settings.local_key import ensure_local_key
 
@@ -55,6 +56,15 @@ def test_a_name_is_taken_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         f"keys: [{{name: a, sha256: {DIGEST}, retired: [x]}}]",
         f"keys: [{{name: a, sha256: {DIGEST}, retired: [{{sha256: {DIGEST}}}]}}]",
         f"{{keys: [{{name: a, sha256: {DIGEST}}}], kays: []}}",
+        f"keys: [{{name: a, sha256: {DIGEST}, limits: [1]}}]",
+        f"keys: [{{name: a, sha256: {DIGEST}, limits: {{tokens: 1}}}}]",
+        f"keys: [{{name: a, sha256: {DIGEST}, limits: {{max_n: 0}}}}]",
+        f"keys: [{{name: a, sha256: {DIGEST}, limits: {{max_n: true}}}}]",
+        "{keys: [], tenants: [t]}",
+        "{keys: [], tenants: {t: 1}}",
+        "{keys: [], tenants: {t: {shares_cache: 1}}}",
+        "{keys: [], tenants: {'a b': {}}}",
+        "{keys: [], tenants: {t: {limit: {}}}}",
     ],
 )
 def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
@@ -74,10 +84,16 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         models=["bundled"],
         expires=moment,
         retired=[old],
+        limits={"tokens_per_minute": 1000, "max_n": 2},
     )
     plain = make_key("plain", "2" * 64, [])
-    write_keys(path, [full, plain])
-    assert read_keys(path).keys == (full, plain)
+    shop = make_tenant("shop", {"tokens_per_day": 5}, True)
+    write_keys(path, [full, plain], [shop, Tenant("other")])
+    ring = read_keys(path)
+    assert ring.keys == (full, plain)
+    assert ring.tenant_of(full) == shop
+    assert ring.tenants["other"] == Tenant("other")
+    assert ring.tenant_of(plain) == Tenant("plain")
     handwritten = path.read_text().replace("'2027-01-31T00:00:00+00:00'", "2027-01-31T00:00:00Z")
     assert handwritten != path.read_text()
     path.write_text(handwritten)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.__main__ import main
+from app.core.key_limits import Limits
 from app.core.keys import Key
 from app.settings.key_file import read_keys
 
@@ -88,3 +89,26 @@ def test_a_duration_without_a_unit_is_refused(tmp_path: Path, capsys: Captured) 
     with pytest.raises(SystemExit):
         keys(tmp_path / "keys.yaml", "create", "a", "--expires-in", "90")
     assert "90d, 12h, 30m or 45s" in capsys.readouterr().err
+
+
+def test_limits_are_set_changed_and_taken_away(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "keys.yaml"
+    created(path, capsys, "a", "--tenant", "shop")
+    assert keys(path, "limit", "a", "requests_per_minute=60", "max_n=4") == 0
+    assert keys(path, "limit", "--tenant", "shop", "tokens_per_minute=1000") == 0
+    ring = read_keys(path)
+    assert ring.keys[0].limits == Limits(requests_per_minute=60, max_n=4)
+    assert ring.tenant_of(ring.keys[0]).limits == Limits(tokens_per_minute=1000)
+    assert keys(path, "limit", "a", "max_n=none") == 0
+    assert read_keys(path).keys[0].limits == Limits(requests_per_minute=60)
+    assert keys(path, "rotate", "a") == 0
+    assert read_keys(path).keys[0].limits == Limits(requests_per_minute=60)
+    assert read_keys(path).tenants == ring.tenants
+
+
+@pytest.mark.parametrize("wrong", ["max_n", "max_n=0", "max_n=-1", "max_n=1.5", "tokens=5"])
+def test_a_wrong_limit_is_refused(tmp_path: Path, capsys: Captured, wrong: str) -> None:
+    path = tmp_path / "keys.yaml"
+    created(path, capsys, "a")
+    with pytest.raises(SystemExit):
+        keys(path, "limit", "a", wrong)

@@ -1,0 +1,92 @@
+"""What a key or a tenant may use, and what that means in token buckets.
+
+A bucket holds one minute's worth and is refilled evenly, as in RFC 2697's committed rate. What is
+reserved by requests that still run counts as if it lay in the bucket: level + reserved never exceed
+the capacity. So in any stretch of t seconds at most capacity * (1 + t / 60) is really used, however
+reservations and returns interleave.
+"""
+
+from dataclasses import dataclass, fields
+from math import inf
+
+from app.core.errors import SettingsError
+
+MINUTE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """None: no limit. `max_tokens` and `max_n` bound a single request."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent_requests: int | None = None
+    tokens_per_day: int | None = None
+    max_tokens: int | None = None
+    max_n: int | None = None
+
+
+NO_LIMITS = Limits()
+LIMIT_NAMES = tuple(field.name for field in fields(Limits))
+
+
+def make_limits(table: object, label: str) -> Limits:
+    """Checked limits. Raises SettingsError naming what is wrong."""
+    if not isinstance(table, dict):
+        raise SettingsError(f"{label}: limits has to be a table of limits.")
+    for name, value in table.items():
+        if name not in LIMIT_NAMES:
+            known = ", ".join(LIMIT_NAMES)
+            raise SettingsError(f"{label}: limit {str(name)[:40]!r} is none of {known}.")
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise SettingsError(f"{label}: {name} has to be a whole number from 1.")
+    return Limits(**table)
+
+
+class Bucket:
+    """A token bucket; `held` is reserved and may come back. None of its numbers goes below zero."""
+
+    __slots__ = ("capacity", "held", "level", "updated_s")
+
+    def __init__(self, capacity: int, held: int, now_s: float) -> None:
+        """Full, but for what is held already."""
+        self.capacity, self.held, self.updated_s = capacity, held, now_s
+        self.level = float(self.room)
+
+    @property
+    def rate(self) -> float:
+        """Refill per second."""
+        return self.capacity / MINUTE_S
+
+    @property
+    def room(self) -> int:
+        """What the level may rise to."""
+        return max(0, self.capacity - self.held)
+
+    def refill(self, now_s: float, capacity: int) -> None:
+        """Bring it up to now, and to a `capacity` that may be another. No clock can empty it."""
+        self.capacity = capacity
+        gained = max(0.0, now_s - self.updated_s) * self.rate
+        self.level = min(self.level + gained, float(self.room))
+        self.updated_s = max(now_s, self.updated_s)
+
+    def wait_s(self, amount: int) -> float:
+        """Until `amount` can be taken; infinite while it waits for what is held to come back."""
+        if amount <= self.level:
+            return 0.0
+        return (amount - self.level) / self.rate if amount <= self.room else inf
+
+    def take(self, amount: int) -> None:
+        """Only where `wait_s` is 0."""
+        self.level -= amount
+        self.held += amount
+
+    def settle(self, held: int, used: int) -> None:
+        """Of `held`, `used` is spent and the rest comes back."""
+        self.held -= held
+        self.level = min(self.level + max(0, held - used), float(self.room))
+
+    @property
+    def reset_s(self) -> float:
+        """Until it is as full as it gets."""
+        return (self.room - self.level) / self.rate

@@ -1,0 +1,112 @@
+import asyncio
+
+import pytest
+
+from app.core.admission import Admission, Ticket, as_duration
+from app.core.errors import InvalidRequest, RequestError
+from app.core.keys import make_key
+from app.core.quota import QuotaBook, QuotaExceeded
+from app.core.tenants import Tenant, make_tenant
+
+
+class Heard:
+    """An observer; `held` is what the tenants' running requests hold."""
+
+    def __init__(self) -> None:
+        self.refusals: list[tuple[str, str]] = []
+        self.held = (0, 0)
+
+    def refused(self, tenant: str, reason: str) -> None:
+        self.refusals.append((tenant, reason))
+
+    def reserved(self, tenant: str, num_requests: int, num_tokens: int) -> None:
+        self.held = (self.held[0] + num_requests, self.held[1] + num_tokens)
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def admission(heard: Heard) -> Admission:
+    return Admission(QuotaBook(lambda: 1e9), 50, heard)
+
+
+def ticket(admission: Admission, tenant: str = "t", **limits: int) -> Ticket:
+    key = make_key("k", "0" * 64, ["infer"], tenant=tenant, limits=limits)
+    return admission.open(key, Tenant(tenant))
+
+
+def test_without_a_length_the_default_holds_and_a_limit_below_it(admission: Admission) -> None:
+    assert ticket(admission).bound(None, 1000, 1) == 50
+    assert ticket(admission).bound(None, 20, 1) == 20
+    assert ticket(admission, max_tokens=10).bound(None, 1000, 1) == 10
+    assert ticket(admission).bound(700, 700, 1) == 700
+
+
+def test_more_than_one_request_may_is_refused_by_name(admission: Admission, heard: Heard) -> None:
+    for opened, asked, n, param in (
+        (ticket(admission, max_tokens=10), 11, 1, "max_tokens"),
+        (ticket(admission, max_n=2), 1, 3, "n"),
+    ):
+        with pytest.raises(InvalidRequest) as raised:
+            opened.bound(asked, asked, n)
+        assert raised.value.param == param
+        assert opened.refusal is raised.value
+    assert [limit for _, limit in heard.refusals] == ["max_tokens", "max_n"]
+
+
+def test_several_prompts_are_one_request_with_all_their_tokens(
+    admission: Admission, heard: Heard
+) -> None:
+    async def use() -> None:
+        opened = ticket(admission, concurrent_requests=1, tokens_per_minute=100)
+        await opened.enter(10, 20)
+        await opened.enter(10, 20)
+        assert heard.held == (1, 60)
+        with pytest.raises(QuotaExceeded):
+            await opened.enter(10, 31)
+        await opened.close(15)
+        await opened.close(15)
+        assert heard.held == (0, 0)
+        left = admission.store.standings(opened.owners)["tokens"].remaining
+        assert left == 100 - 20 - 15
+
+    asyncio.run(use())
+
+
+def test_a_request_that_never_entered_costs_nothing(admission: Admission, heard: Heard) -> None:
+    async def use() -> None:
+        opened = ticket(admission, requests_per_minute=1)
+        await opened.close(0)
+        with pytest.raises(RequestError):
+            await opened.enter(1, 1)
+        again = ticket(admission, requests_per_minute=1)
+        await again.enter(1, 1)
+        assert again.headers["x-ratelimit-remaining-requests"] == "0"
+        third = ticket(admission, requests_per_minute=1)
+        assert not third.is_decided
+        with pytest.raises(QuotaExceeded):
+            await third.enter(1, 1)
+        assert third.is_decided
+        assert third.headers["x-ratelimit-reset-requests"] == "1m0s"
+        assert heard.refusals == [("t", "requests_per_minute")]
+
+    asyncio.run(use())
+
+
+def test_cache_salts_keep_tenants_apart_unless_they_share() -> None:
+    one, two = Tenant("one"), Tenant("two")
+    shared = make_tenant("shared", {}, True)
+    salts = [tenant.cache_salt(asked) for tenant in (one, two) for asked in (None, "", "x", "two:")]
+    salts += [shared.cache_salt(asked) for asked in (None, "one:", "two:x", "x")]
+    one_without, one_empty, *rest = salts
+    assert one_without == one_empty == "one:"
+    assert len({one_without, *rest}) == len(salts) - 2  # "two" without a salt and with an empty one
+    assert shared.cache_salt(None) is None
+
+
+def test_durations_are_written_as_openai_writes_them() -> None:
+    written = [as_duration(seconds) for seconds in (0, 0.0204, 2.5, 59.9, 90, 3600)]
+    assert written == ["0ms", "20ms", "2.5s", "59.9s", "1m30s", "60m0s"]

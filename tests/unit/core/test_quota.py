@@ -1,0 +1,158 @@
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from app.core.errors import InvalidRequest
+from app.core.key_limits import Limits
+from app.core.quota import Grant, Owner, QuotaBook, QuotaExceeded
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 86_400.0 * 20_000
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def owner(name: str = "a", **limits: int) -> Owner:
+    return Owner(name, f"The key {name}", Limits(**limits))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def book(clock: Clock) -> QuotaBook:
+    return QuotaBook(clock)
+
+
+def done(step: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(step)
+
+
+def reserve(book: QuotaBook, tokens: int, *owners: Owner) -> Grant:
+    grant: Grant = done(book.reserve(owners, tokens))
+    done(book.start(grant))
+    return grant
+
+
+def refused(book: QuotaBook, tokens: int, *owners: Owner) -> QuotaExceeded:
+    with pytest.raises(QuotaExceeded) as raised:
+        reserve(book, tokens, *owners)
+    return raised.value
+
+
+def test_what_was_reserved_and_not_used_comes_back(book: QuotaBook) -> None:
+    one = owner(tokens_per_minute=100)
+    grant = reserve(book, 80, one)
+    assert refused(book, 30, one).limit == "tokens_per_minute"
+    done(book.settle(grant, 50))
+    assert book.standings([one])["tokens"].remaining == 50
+    reserve(book, 50, one)
+
+
+def test_settling_twice_gives_back_once(book: QuotaBook) -> None:
+    one = owner(tokens_per_minute=100, concurrent_requests=1)
+    first = reserve(book, 60, one)
+    done(book.settle(first, 60))
+    second = reserve(book, 40, one)
+    done(book.settle(first, 0))
+    assert refused(book, 1, one).limit in ("tokens_per_minute", "concurrent_requests")
+    done(book.settle(second, 40))
+    assert book.standings([one])["tokens"].remaining == 0
+
+
+def test_retry_after_is_when_it_will_fit(book: QuotaBook, clock: Clock) -> None:
+    one = owner(tokens_per_minute=60)
+    done(book.settle(reserve(book, 60, one), 60))
+    error = refused(book, 30, one)
+    assert error.retry_after_s == 30
+    assert (error.status, error.code) == (429, "rate_limit_exceeded")
+    clock.now_s += 29
+    refused(book, 30, one)
+    clock.now_s += 1
+    reserve(book, 30, one)
+
+
+def test_a_reservation_that_comes_back_late_does_not_double_the_minute(
+    book: QuotaBook, clock: Clock
+) -> None:
+    """The bucket would have been full again after a minute, and then the reservation returned."""
+    one = owner(tokens_per_minute=100)
+    long = reserve(book, 100, one)
+    clock.now_s += 60
+    refused(book, 100, one)
+    done(book.settle(long, 0))
+    reserve(book, 100, one)
+    refused(book, 1, one)
+
+
+def test_requests_are_counted_by_minute_and_a_waiting_one_can_be_given_back(
+    book: QuotaBook,
+) -> None:
+    one = owner(requests_per_minute=2)
+    waiting = done(book.reserve((one,), 0))
+    reserve(book, 0, one)
+    assert refused(book, 0, one).limit == "requests_per_minute"
+    done(book.settle(waiting, 0))
+    reserve(book, 0, one)
+    assert refused(book, 0, one).limit == "requests_per_minute"
+
+
+def test_concurrency_ends_with_the_request(book: QuotaBook) -> None:
+    one = owner(concurrent_requests=1)
+    grant = reserve(book, 1, one)
+    assert refused(book, 1, one).limit == "concurrent_requests"
+    done(book.extend(grant, 5))
+    done(book.settle(grant, 6))
+    reserve(book, 1, one)
+
+
+def test_a_day_is_a_day_in_utc(book: QuotaBook, clock: Clock) -> None:
+    one = owner(tokens_per_day=100)
+    clock.now_s += 86_390
+    late = reserve(book, 100, one)
+    assert refused(book, 1, one).retry_after_s == 10
+    clock.now_s += 10
+    fresh = reserve(book, 100, one)
+    done(book.settle(late, 0))
+    assert refused(book, 1, one).limit == "tokens_per_day"
+    done(book.settle(fresh, 40))
+    reserve(book, 60, one)
+
+
+def test_key_and_tenant_are_charged_together_or_not_at_all(book: QuotaBook) -> None:
+    key, other = owner("key", tokens_per_minute=100), owner("other", tokens_per_minute=100)
+    tenant = owner("tenant", tokens_per_minute=150)
+    reserve(book, 100, key, tenant)
+    assert refused(book, 60, other, tenant).limit == "tokens_per_minute"
+    assert book.standings([other])["tokens"].remaining == 100
+    reserve(book, 50, other, tenant)
+
+
+def test_what_never_fits_is_not_a_matter_of_time(book: QuotaBook) -> None:
+    for limit in ("tokens_per_minute", "tokens_per_day"):
+        with pytest.raises(InvalidRequest, match="may need 101 tokens"):
+            reserve(book, 101, owner(limit, **{limit: 100}))
+
+
+def test_a_limit_that_appears_counts_what_already_runs(book: QuotaBook) -> None:
+    grant = reserve(book, 90, owner())
+    limited = owner(tokens_per_minute=100, concurrent_requests=1)
+    assert book.standings([limited])["tokens"].remaining == 10
+    refused(book, 1, limited)
+    done(book.settle(grant, 0))
+    assert book.standings([limited])["tokens"].remaining == 100
+
+
+def test_the_headers_show_the_owner_with_the_least_left(book: QuotaBook) -> None:
+    key, tenant = owner("key", tokens_per_minute=100), owner("tenant", tokens_per_minute=120)
+    reserve(book, 60, tenant)
+    shown = book.standings([key, tenant])
+    assert (shown["tokens"].limit, shown["tokens"].remaining) == (120, 60)
+    assert "requests" not in shown
