@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from time import perf_counter
 
+from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.context import SCOPE_KEY, RequestContext, header_of
@@ -117,7 +118,7 @@ def begin(scope: Scope) -> RequestContext:
 class ResponseWatch:
     """Wraps `send`: notes the status, the end, and the times of a stream's events."""
 
-    __slots__ = ("_last", "_send", "context", "is_complete", "metrics", "status", "ttft")
+    __slots__ = ("_gaps", "_last", "_send", "context", "is_complete", "metrics", "status", "ttft")
 
     def __init__(self, context: RequestContext, send: Send, metrics: Metrics) -> None:
         self.context, self._send, self.metrics = context, send, metrics
@@ -125,6 +126,7 @@ class ResponseWatch:
         self.is_complete = False
         self.ttft: float | None = None
         self._last = 0.0
+        self._gaps: Histogram | None = None  # its label looked up once, not for each event
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -149,9 +151,10 @@ class ResponseWatch:
         if not has_body or route is None:
             return
         now = perf_counter()
-        if self.ttft is None:
+        if self._gaps is None:
+            self._gaps = self.metrics.inter_token_latency.labels(route.template)
             self.ttft = now - self.context.started
             self.metrics.time_to_first_token.labels(route.template).observe(self.ttft)
         else:
-            self.metrics.inter_token_latency.labels(route.template).observe(now - self._last)
+            self._gaps.observe(now - self._last)
         self._last = now
