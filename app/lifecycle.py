@@ -1,39 +1,50 @@
 """The life of the service: load, watch, drain, stop; and the exit code it ends with."""
 
 import asyncio
+import contextlib
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 from app.core.errors import AppError, StartError
+from app.core.heartbeat import Heartbeat, Steady
 from app.core.state import Phase, ServiceState
 
 logger = logging.getLogger("gateway")
 
-WATCH_INTERVAL_S = 0.25
+WATCH_INTERVAL_S, DRAIN_INTERVAL_S = 0.25, 0.05
 # Streams in flight get their error event from vLLM within 0.3 s of the engine's death (measured).
 LAST_WORDS_S = 1.5
-EXIT_OK, EXIT_ENGINE_DEAD = 0, 70
+EXIT_OK = 0
+EXIT_FAILED = {Phase.ENGINE_DEAD: 70, Phase.HUNG: 71}
 
 
 @dataclass(frozen=True)
 class Steps:
-    """What `main` composes: how to load, how to connect, how to see that the engine died."""
+    """What `main` composes: how to load and connect an engine, how to see how it is, and how to end
+    its processes, whatever they do (`kill`).
+    """
 
     load: Callable[[], Any]
     connect: Callable[[Any], Awaitable[None]]
     is_dead: Callable[[], bool]
+    is_full: Callable[[], bool]
+    kill: Callable[[], None]
 
 
 class Lifecycle:
-    def __init__(self, state: ServiceState, steps: Steps, drain_timeout_s: float) -> None:
-        self.state, self.steps, self.drain_timeout_s = state, steps, drain_timeout_s
+    def __init__(
+        self, state: ServiceState, steps: Steps, heartbeat: Heartbeat, drain_timeout_s: float
+    ) -> None:
+        self.state, self.steps, self.heartbeat = state, steps, heartbeat
+        self.drain_timeout_s = drain_timeout_s
         self.exit_code = EXIT_OK
         self._termination = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._fullness = Steady()
 
     def terminate(self) -> None:
         """SIGTERM or SIGINT: drain; the second time: stop draining."""
@@ -49,21 +60,18 @@ class Lifecycle:
             self.state.enter(Phase.DRAINING)
             return
         loading.result()
-        died = await self._watch(stopping)
-        if died:
-            self.exit_code = EXIT_ENGINE_DEAD
-            self.state.enter(Phase.ENGINE_DEAD)
-            logger.error("the engine has died; the process ends so that it is restarted")
-            await asyncio.sleep(LAST_WORDS_S)
-        else:
-            await self._drain()
+        beating = asyncio.create_task(self.heartbeat.run())
+        failure = await self._serve() or await self._drain()
+        if failure is not None:
+            await self._fail(failure)
+        beating.cancel()
 
     async def _load(self) -> None:
         self.state.enter(Phase.LOADING)
         started = monotonic()
         try:
             engine = await in_daemon_thread(self.steps.load)
-            await self.steps.connect(engine)
+            await self._connect(engine)
         except AppError:
             raise
         except Exception as error:
@@ -73,24 +81,66 @@ class Lifecycle:
         self.state.enter(Phase.READY)
         logger.info("ready", extra={"load_s": round(monotonic() - started, 1)})
 
-    async def _watch(self, stopping: "asyncio.Task[bool]") -> bool:
-        """Until the engine dies (True) or the service is told to stop (False)."""
-        while not stopping.done():
+    async def _connect(self, engine: Any) -> None:
+        """vLLM's calls to an engine that dies meanwhile would wait for ever."""
+        connecting = asyncio.ensure_future(self.steps.connect(engine))
+        while not connecting.done():
             if self.steps.is_dead():
-                return True
-            await asyncio.wait({stopping}, timeout=WATCH_INTERVAL_S)
-        return False
+                connecting.cancel()
+                raise StartError("The engine died while it was warmed up; its own words are above.")
+            await asyncio.wait({connecting}, timeout=WATCH_INTERVAL_S)
+        connecting.result()
 
-    async def _drain(self) -> None:
+    async def _serve(self) -> Phase | None:
+        """Until the service is told to stop (None), or the engine has failed (how)."""
+        async for passed_s in ticks(WATCH_INTERVAL_S, self._termination):
+            if failure := self._failure(passed_s):
+                return failure
+            if self._termination.is_set():
+                return None
+            is_full = self._fullness.tick(self.steps.is_full(), passed_s)
+            self.state.enter(Phase.SATURATED if is_full else Phase.READY)
+        return None
+
+    async def _drain(self) -> Phase | None:
         """No new requests; the running ones may finish, for drain_timeout_s at most."""
         self.state.enter(Phase.DRAINING)
         logger.info("draining", extra={"running": self.state.num_running})
         deadline = monotonic() + self.drain_timeout_s
-        while self.state.num_running and monotonic() < deadline and not self._hurry.is_set():
-            if self.steps.is_dead():
-                self.exit_code = EXIT_ENGINE_DEAD
-                return
-            await asyncio.sleep(0.05)
+        async for passed_s in ticks(DRAIN_INTERVAL_S, self._hurry):
+            if failure := self._failure(passed_s):
+                return failure
+            if not self.state.num_running or monotonic() >= deadline or self._hurry.is_set():
+                return None
+        return None
+
+    def _failure(self, passed_s: float) -> Phase | None:
+        self.heartbeat.tick(passed_s)
+        if self.steps.is_dead():
+            return Phase.ENGINE_DEAD
+        return Phase.HUNG if self.heartbeat.is_lost else None
+
+    async def _fail(self, failure: Phase) -> None:
+        """Tell whoever still waits, and leave the exit code of this failure."""
+        self.exit_code = EXIT_FAILED[failure]
+        self.state.enter(failure)
+        logger.error(
+            "the engine has failed; the process ends so that it is restarted",
+            extra={"reason": self.state.reason, "silent_s": round(self.heartbeat.silent_s, 1)},
+        )
+        self.steps.kill()  # vLLM tells the streams of a dead engine, not those of a hung one
+        await asyncio.sleep(LAST_WORDS_S)
+
+
+async def ticks(interval_s: float, wake: asyncio.Event) -> AsyncIterator[float]:
+    """Now, again every `interval_s`, and when `wake` is set: the seconds since the tick before."""
+    before = monotonic()
+    while True:
+        now = monotonic()
+        yield now - before
+        before = now
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(wake.wait(), interval_s)
 
 
 async def in_daemon_thread(work: Callable[[], Any]) -> Any:

@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import logging
-import multiprocessing
 import os
 import socket
 import sys
@@ -20,6 +19,7 @@ from app.api.resources import Resources
 from app.core.admission import Admission
 from app.core.engine_options import EngineOptions, split_extra
 from app.core.errors import AppError
+from app.core.heartbeat import Heartbeat
 from app.core.logs import configure_logging
 from app.core.memory.comparison import Compared, compare_loaded
 from app.core.memory.plan import Plan
@@ -29,6 +29,7 @@ from app.core.quota import QuotaBook
 from app.core.request_rules import RequestRules
 from app.core.state import ServiceState
 from app.core.version import VERSION
+from app.engine.processes import kill_children
 from app.lifecycle import Lifecycle, Steps
 from app.server import Listener, bind, on_termination
 from app.settings.key_watch import KeyFileWatch
@@ -138,9 +139,11 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.state = ServiceState()
+        self.state = ServiceState(ready_when_saturated=settings.server.ready_when_saturated)
+        self.heartbeat = Heartbeat(self.answer_heartbeat, settings.server.hung_after_s)
         self.plan: Plan | None = None
         metrics = Metrics(REGISTRY)
+        metrics.engine_silence.set_function(lambda: self.heartbeat.silent_s)
         self.state.observers.append(metrics.show_phase)
         self.state.observers.append(lambda phase: logger.info("state", extra={"state": phase}))
         self.key_watch = KeyFileWatch(Path(settings.auth.keys_file), metrics.show_key_file)
@@ -228,6 +231,18 @@ class Service:
     def is_dead(self) -> bool:
         return self.resources.engine is not None and self.resources.engine.is_dead
 
+    def is_full(self) -> bool:
+        engine = self.resources.engine
+        return engine is not None and engine.num_unfinished > engine.loaded.max_num_seqs
+
+    async def answer_heartbeat(self) -> None:
+        if self.resources.engine is not None:
+            await self.resources.engine.answer_heartbeat()
+
+    def kill(self) -> None:
+        if self.resources.engine is not None:
+            self.resources.engine.kill()
+
     async def stop(self, listening: Sequence["asyncio.Task[None]"]) -> None:
         """End the listeners, which tell what still runs so, within a second; then the engine.
 
@@ -245,7 +260,8 @@ async def serve(effective: EffectiveSettings, local_key: str | None) -> int:
     service = Service(effective.settings)
     lifecycle = Lifecycle(
         service.state,
-        Steps(service.load, service.connect, service.is_dead),
+        Steps(service.load, service.connect, service.is_dead, service.is_full, service.kill),
+        service.heartbeat,
         effective.settings.server.drain_timeout_s,
     )
     on_termination(lifecycle.terminate)
@@ -271,8 +287,7 @@ async def serve(effective: EffectiveSettings, local_key: str | None) -> int:
 
 def leave(code: int) -> NoReturn:
     """End the process now: a load given up, or a dead engine's threads, would hold it."""
-    for child in multiprocessing.active_children():
-        child.kill()
+    kill_children()
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -12,7 +12,10 @@ from app.core.request_rules import strip_headers
 from app.core.routes import Route, RouteTable
 from app.core.state import Phase, ServiceState
 
-RETRY_AFTER_S = {Phase.STARTING: 10, Phase.LOADING: 10, Phase.DRAINING: 2, Phase.ENGINE_DEAD: 30}
+RETRY_AFTER_S = {
+    **{Phase.STARTING: 10, Phase.LOADING: 10, Phase.DRAINING: 2},
+    **{Phase.ENGINE_DEAD: 30, Phase.HUNG: 30},
+}
 
 
 class Door:
@@ -82,7 +85,7 @@ class Door:
             raise Forbidden(f"The API key lacks the scope {route.scope}.")
 
     def refuse_when_not_ready(self, route: Route) -> None:
-        if route.needs_engine and not self.state.is_ready:
+        if route.needs_engine and not self.state.takes_requests:
             raise Unavailable(
                 f"Not now: {self.state.reason}.",
                 code=str(self.state.phase),

@@ -29,7 +29,7 @@ async def show_health(request: Request) -> Response:
 async def show_readiness(request: Request) -> Response:
     state = resources_of(request).state
     if state.is_ready:
-        return JSONResponse({"status": "ready", "state": state.phase})
+        return JSONResponse({"status": "ready", "state": state.phase, "reason": state.reason})
     body = {"status": "not ready", "state": state.phase, "reason": state.reason}
     return JSONResponse(body, status_code=503, headers={"retry-after": "5"})
 

@@ -149,6 +149,11 @@ class Metrics:
             ["part"],
             registry=registry,
         )
+        self.engine_silence = Gauge(
+            "gateway_engine_silence_seconds",
+            "How long the engine has not answered the heartbeat, which is sent every second.",
+            registry=registry,
+        )
         self.state = Gauge(
             "gateway_state", "1 for the state the service is in.", ["state"], registry=registry
         )

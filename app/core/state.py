@@ -10,36 +10,47 @@ class Phase(StrEnum):
     STARTING = "starting"
     LOADING = "loading"
     READY = "ready"
+    SATURATED = "saturated"
     DRAINING = "draining"
     ENGINE_DEAD = "engine_dead"
+    HUNG = "hung"
 
 
-# Where each phase may lead. A dead engine is final: the process ends.
+# Where each phase may lead. A dead or hung engine is final: the process ends.
+_FAILED = {Phase.ENGINE_DEAD, Phase.HUNG}
 _NEXT = {
     Phase.STARTING: {Phase.LOADING, Phase.DRAINING},
     Phase.LOADING: {Phase.READY, Phase.DRAINING, Phase.ENGINE_DEAD},
-    Phase.READY: {Phase.DRAINING, Phase.ENGINE_DEAD},
-    Phase.DRAINING: {Phase.ENGINE_DEAD},
+    Phase.READY: {Phase.SATURATED, Phase.DRAINING, *_FAILED},
+    Phase.SATURATED: {Phase.READY, Phase.DRAINING, *_FAILED},
+    Phase.DRAINING: _FAILED,
     Phase.ENGINE_DEAD: set[Phase](),
+    Phase.HUNG: set[Phase](),
 }
 
 _REASONS = {
     Phase.STARTING: "the service is starting",
     Phase.LOADING: "the model is loading",
     Phase.READY: "",
+    Phase.SATURATED: "more requests are in hand than the engine runs at once",
     Phase.DRAINING: "the service is shutting down",
     Phase.ENGINE_DEAD: "the engine has died",
+    Phase.HUNG: "the engine hangs",
 }
 
 
 @dataclass
 class ServiceState:
-    """The current phase; `observers` are told of each change. `num_running`: requests in hand."""
+    """The current phase; `observers` are told of each change. `num_running`: requests in hand.
+
+    `ready_when_saturated`: whether a load balancer may go on sending while requests wait.
+    """
 
     phase: Phase = Phase.STARTING
     since: float = field(default_factory=monotonic)
     observers: list[Callable[[Phase], None]] = field(default_factory=list)
     num_running: int = 0
+    ready_when_saturated: bool = True
 
     def enter(self, phase: Phase) -> None:
         """Go on to `phase`. A step that the table does not have is a bug of ours: ValueError."""
@@ -53,13 +64,18 @@ class ServiceState:
 
     @property
     def is_alive(self) -> bool:
-        return self.phase is not Phase.ENGINE_DEAD
+        return self.phase not in _FAILED
+
+    @property
+    def takes_requests(self) -> bool:
+        return self.phase in (Phase.READY, Phase.SATURATED)
 
     @property
     def is_ready(self) -> bool:
-        return self.phase is Phase.READY
+        """Whether new requests should be sent here; what is sent all the same may be taken."""
+        return self.takes_requests and (self.phase is Phase.READY or self.ready_when_saturated)
 
     @property
     def reason(self) -> str:
-        """Why it is not ready, as words; empty when it is."""
+        """What keeps it from being plainly ready, as words; empty when nothing does."""
         return _REASONS[self.phase]

@@ -18,6 +18,7 @@ from app.core.errors import SettingsError, StartError
 from app.core.loaded_model import LoadedModel
 from app.core.preflight import refuse_other_checkpoint
 from app.engine.metered import MeteredAsyncLLM
+from app.engine.processes import watched_engine_processes
 
 WORKER_EXTENSION = "app.engine.worker_extension.WorkerExtension"
 logger = logging.getLogger("gateway.engine")
@@ -66,9 +67,10 @@ def build_engine(options: EngineOptions, wanted_scheme: str | None) -> BuiltEngi
     scheme = parse_scheme(config.model_config.hf_config.to_dict(), options.model)
     refuse_other_checkpoint(scheme, wanted_scheme, options.model)
     try:
-        client = MeteredAsyncLLM.from_vllm_config(
-            config, usage_context=UsageContext.OPENAI_API_SERVER
-        )
+        with watched_engine_processes():
+            client = MeteredAsyncLLM.from_vllm_config(
+                config, usage_context=UsageContext.OPENAI_API_SERVER
+            )
     except (RuntimeError, ValueError, OSError) as error:
         raise StartError(
             f"The engine did not start ({first_line(error)}); its own words are above, on standard "

@@ -19,6 +19,7 @@ from app.core.loaded_model import LoadedModel, refuse_other_scheme
 from app.engine.errors import translate
 from app.engine.fast_path.chat_route import App, ChatRoute, can_serve
 from app.engine.loading import build_engine, read_loaded_model
+from app.engine.processes import kill_children
 from app.engine.refusal_filter import filter_refusals
 from app.engine.warm_up import warm_up
 
@@ -91,6 +92,10 @@ class Engine:
         """Requests that are waiting or running in the engine."""
         return int(self._built.client.get_num_unfinished_requests())
 
+    async def answer_heartbeat(self) -> None:
+        """Returns when the engine's main loop has answered, which it does between two steps."""
+        await self._built.client.is_paused()
+
     async def list_models(self) -> list[dict[str, Any]]:
         """The models as OpenAI lists them; without the path that vLLM calls `root`."""
         models = await self._state.openai_serving_models.show_available_models()
@@ -102,3 +107,7 @@ class Engine:
     def stop(self, timeout_s: float) -> None:
         """Stop the engine's processes; blocks for `timeout_s` at most before they are killed."""
         self._built.client.shutdown(timeout=timeout_s)
+
+    def kill(self) -> None:
+        """End the engine's processes now, also one that is stopped or stuck."""
+        kill_children()

@@ -3,7 +3,7 @@
 from dataclasses import fields
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from app.core.limits import RequestLimits, parse_open_fields
 
@@ -17,6 +17,13 @@ Text = Annotated[str, Field(min_length=1, max_length=4096)]
 def off_as_written(value: object) -> object:
     """YAML reads a bare `off` as false."""
     return "off" if value is False else value
+
+
+def leave_time_to_answer(value: float) -> float:
+    """The engine is asked once a second."""
+    if 0 < value < 3:
+        raise ValueError("has to be 0 or at least 3")
+    return value
 
 
 class Section(BaseModel):
@@ -33,6 +40,8 @@ class ServerSettings(Section):
     sse_keep_alive_s: Seconds
     body_timeout_s: Annotated[float, Field(gt=0, le=86_400)]
     drain_timeout_s: Seconds
+    hung_after_s: Annotated[Seconds, AfterValidator(leave_time_to_answer)]
+    ready_when_saturated: bool
     keep_alive_s: Annotated[int, Field(ge=1, le=86_400)]
     fast_path: Annotated[Literal["auto", "off"], BeforeValidator(off_as_written)]
 

@@ -57,6 +57,12 @@ class ScriptedEngine:
 
         return router
 
+    async def answer_heartbeat(self) -> None:
+        pass
+
+    def kill(self) -> None:
+        pass
+
     async def list_models(self) -> list[dict[str, Any]]:
         return [{"id": "org/bundled"}]
 

@@ -83,6 +83,8 @@ def test_every_setting_can_be_set_by_environment_and_command_line(
     special = {
         "server.tls_certificate": "null",
         "server.tls_key": "null",
+        "server.hung_after_s": "5",
+        "server.ready_when_saturated": "false",
         "model.scheme": "fp8",
         "engine.dtype": "float16",
         "limits.unknown_fields": "ignore",
