@@ -1,0 +1,228 @@
+"""What we use of vLLM, listed: a new version fails here and not in production (docs/upgrading.md).
+
+It starts no engine. That the listed parts also do what we need of them is what every other
+integration test shows.
+"""
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+import jinja2
+import pytest
+
+from app.core.engine_options import OWNED, REFUSED
+from app.core.routes import ROUTES
+from app.engine.environment import FORCED
+
+ROOT = Path(__file__).parents[2]
+ASYNC_LLM = "vllm.v1.engine.async_llm:AsyncLLM"
+CORE = "vllm.v1.engine.core:EngineCoreProc"
+EXECUTOR = "vllm.v1.executor.abstract:Executor"
+STATE = "vllm.entrypoints.launchers.api_server.app_state:init_app_state"
+ARGUMENTS_OF_ENGINE = "vllm.engine.arg_utils:AsyncEngineArgs"
+PARSER = "vllm.entrypoints.launchers.cli_args:make_arg_parser"
+
+# vLLM and torch raise deprecation warnings of their own when they are imported.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def source_of(name: str) -> str:
+    return inspect.getsource(resolve_name(name))
+
+
+def imports_of_vllm() -> Iterator[tuple[str, str]]:
+    """Every `from vllm... import name` of the service."""
+    for file in sorted((ROOT / "app").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vllm"):
+                for alias in node.names:
+                    yield str(node.module), alias.name
+
+
+def test_the_version_is_the_one_that_is_locked() -> None:
+    locks = [(ROOT / "requirements" / name).read_text() for name in ("cpu.lock", "cuda.lock")]
+    version = resolve_name("vllm:__version__")
+    for lock in locks:
+        found = re.search(r"^vllm(?:-cpu)?==([\d.]+)", lock, re.MULTILINE)
+        assert found
+        assert version.startswith(found[1])
+
+
+@pytest.mark.parametrize(("module", "name"), sorted(set(imports_of_vllm())))
+def test_every_name_that_we_import_is_there(module: str, name: str) -> None:
+    assert hasattr(importlib.import_module(module), name)
+
+
+# What we call, and the arguments that we give: how many by position (`self` too), the rest by name.
+CALLS: list[tuple[str, int, tuple[str, ...]]] = [
+    (f"{ASYNC_LLM}.from_vllm_config", 1, ("usage_context",)),
+    (f"{ASYNC_LLM}.generate", 4, ()),
+    (f"{ASYNC_LLM}.collective_rpc", 2, ()),
+    (f"{ASYNC_LLM}.is_paused", 1, ()),
+    (f"{ASYNC_LLM}.reset_mm_cache", 1, ()),
+    (f"{ASYNC_LLM}.get_supported_tasks", 1, ()),
+    (f"{ASYNC_LLM}.get_num_unfinished_requests", 1, ()),
+    (f"{ASYNC_LLM}.shutdown", 1, ("timeout",)),
+    (f"{ASYNC_LLM}._run_output_handler", 1, ()),
+    (f"{ARGUMENTS_OF_ENGINE}.from_cli_args", 1, ()),
+    (f"{ARGUMENTS_OF_ENGINE}.create_engine_config", 2, ()),
+    (PARSER, 1, ()),
+    ("vllm.entrypoints.launchers.cli_args:validate_parsed_serve_args", 1, ()),
+    (STATE, 4, ()),
+]
+# What we override or stand in for: vLLM has to call it with these names.
+OVERRIDDEN: list[tuple[str, tuple[str, ...]]] = [
+    (f"{ASYNC_LLM}.generate", ("self", "prompt", "sampling_params", "request_id")),
+    (f"{EXECUTOR}.collective_rpc", ("self", "method", "timeout", "args", "kwargs", "non_block")),
+    (f"{EXECUTOR}.execute_model", ("self", "scheduler_output", "non_block")),
+    (f"{EXECUTOR}.sample_tokens", ("self", "grammar_output", "non_block")),
+]
+COROUTINES = [
+    *(f"{ASYNC_LLM}.{name}" for name in ("collective_rpc", "is_paused", "reset_mm_cache")),
+    f"{ASYNC_LLM}.get_supported_tasks",
+    STATE,
+]
+
+
+@pytest.mark.parametrize(("called", "positions", "keywords"), CALLS)
+def test_what_we_call_takes_what_we_give(
+    called: str, positions: int, keywords: tuple[str, ...]
+) -> None:
+    signature = inspect.signature(resolve_name(called))
+    signature.bind(*[...] * positions, **dict.fromkeys(keywords, ...))
+
+
+@pytest.mark.parametrize(("method", "names"), OVERRIDDEN)
+def test_what_we_override_is_called_as_we_expect(method: str, names: tuple[str, ...]) -> None:
+    assert tuple(inspect.signature(resolve_name(method)).parameters)[: len(names)] == names
+
+
+@pytest.mark.parametrize("called", COROUTINES)
+def test_what_we_await_can_be_awaited(called: str) -> None:
+    assert inspect.iscoroutinefunction(resolve_name(called))
+
+
+def test_generate_is_a_generator_function_which_ours_wraps() -> None:
+    assert inspect.isasyncgenfunction(resolve_name(f"{ASYNC_LLM}.generate"))
+
+
+def test_what_we_touch_inside_vllm_is_where_we_touch_it() -> None:
+    """No promise of vLLM's; the comments say who relies on it."""
+    handler = source_of(f"{ASYNC_LLM}._run_output_handler")  # engine/warm_up.py
+    assert "self._logger_ref = [self.logger_manager]" in handler
+    assert "logger_ref[0]" in handler
+    errored = inspect.getattr_static(resolve_name(ASYNC_LLM), "errored")  # engine/serving.py
+    assert isinstance(errored, property)
+    run = inspect.getattr_static(resolve_name(CORE), "run_engine_core")  # engine/processes.py
+    assert isinstance(run, staticmethod)
+    manager = source_of("vllm.v1.engine.utils:CoreEngineProcManager.__init__")
+    assert "target=EngineCoreProc.run_engine_core" in manager
+
+
+def test_the_heartbeat_is_answered_by_the_engines_main_loop_between_two_steps() -> None:
+    assert "is_scheduler_paused_async" in source_of(f"{ASYNC_LLM}.is_paused")
+    client = "vllm.v1.engine.core_client:AsyncMPClient"
+    assert "call_utility" in source_of(f"{client}.is_scheduler_paused_async")
+    loop = source_of(CORE).partition("def run_busy_loop")[2]
+    assert loop.index("_process_input_queue") < loop.index("_process_engine_step")
+    taking = source_of(f"{CORE}._process_input_queue")
+    assert taking.count("self._handle_client_request") == 2  # when it waits, and when it works
+
+
+def test_every_route_that_we_serve_from_vllm_is_in_its_routers() -> None:
+    theirs = {
+        (method, route.path)
+        for router in resolve_name("app.engine.serving:ROUTERS")
+        for route in router.routes
+        for method in getattr(route, "methods", None) or ()
+    }
+    ours = {(r.method, r.template) for r in ROUTES if r.needs_engine and "models" not in r.template}
+    assert ours <= theirs
+
+
+def test_every_argument_that_we_own_or_refuse_is_one_of_vllms() -> None:
+    """A renamed argument would slip through the refusal."""
+    parser_class = resolve_name("vllm.utils.argparse_utils:FlexibleArgumentParser")
+    parser = resolve_name(PARSER)(parser_class(add_help=False))
+    known = {word.lstrip("-") for action in parser._actions for word in action.option_strings}
+    known |= {"model"}  # positional too
+    assert {*OWNED, *REFUSED} <= known
+
+
+@pytest.mark.parametrize("name", [*FORCED, "VLLM_LOGGING_LEVEL", "VLLM_CPU_KVCACHE_SPACE"])
+def test_every_variable_that_we_force_is_read(name: str) -> None:
+    assert name in resolve_name("vllm.envs:environment_variables")
+
+
+# Every error class of vLLM's, and the answer that a client gets for it: status and code.
+ANSWERS: dict[str, tuple[int, str]] = {
+    "VLLMError": (500, "internal_error"),
+    "VLLMClientError": (400, "invalid_request"),
+    "VLLMServerError": (500, "internal_error"),
+    "VLLMValidationError": (400, "invalid_request"),
+    "HTTPResponseSizeExceededError": (400, "invalid_request"),
+    "VLLMNotFoundError": (404, "not_found"),
+    "LoRAAdapterNotFoundError": (404, "not_found"),
+    "VLLMUnprocessableEntityError": (422, "invalid_request"),
+    "GenerationError": (500, "internal_error"),
+    "RetryableRequestError": (503, "overloaded"),
+    "GracefulHTTPError": (503, "overloaded"),
+    "QueueOverflowError": (503, "overloaded"),
+    "MaxQueuedTokensError": (503, "overloaded"),
+    "ProfilerAlreadyActiveError": (409, "invalid_request"),
+    "EngineGenerateError": (500, "engine_error"),
+    "EngineDeadError": (503, "engine_dead"),
+}
+ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "LoRAAdapterNotFoundError": ("name", "path"),
+    "GracefulHTTPError": ("busy", HTTPStatus.SERVICE_UNAVAILABLE),
+    **dict.fromkeys(("QueueOverflowError", "MaxQueuedTokensError"), ()),
+    **dict.fromkeys(("ProfilerAlreadyActiveError", "EngineDeadError"), ()),
+    "HTTPResponseSizeExceededError": (1, 2),
+}
+
+
+def family_of(base: type[Exception]) -> Iterator[type[Exception]]:
+    yield base
+    for child in base.__subclasses__():
+        yield from family_of(child)
+
+
+def make(error_class: type[Exception]) -> Exception:
+    return error_class(*ARGUMENTS.get(error_class.__name__, ("said",)))
+
+
+def test_every_error_class_of_vllm_has_its_answer() -> None:
+    resolve_name("vllm.connections")  # has classes of its own
+    translate = resolve_name("app.engine.errors:translate")
+    base = resolve_name("vllm.exceptions:VLLMError")
+    found = {error.__name__: error for error in family_of(base)}
+    assert set(found) == set(ANSWERS)
+    for name, error_class in found.items():
+        answer = translate(make(error_class))
+        assert (answer.status, answer.code) == ANSWERS[name], name
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError("bad"), 400),
+        (TypeError("bad"), 400),
+        (OverflowError("bad"), 400),
+        (NotImplementedError("no"), 501),
+        (jinja2.TemplateError("bad"), 400),
+        (RuntimeError("inside"), 500),
+        (KeyError("inside"), 500),
+    ],
+)
+def test_what_vllm_raises_of_pythons_own_has_its_answer(error: Exception, status: int) -> None:
+    answer = resolve_name("app.engine.errors:translate")(error)
+    assert answer.status == status
+    assert "inside" not in answer.sentence
