@@ -116,6 +116,13 @@ COMBINATIONS = (
         kv_bytes=500 * MIB,
     ),
     Combination(
+        "bundled-w8a8",
+        {"intermediate_size": 512, "vocab_size": 1024, "max_position_embeddings": 131072},
+        max_model_len=4096,
+        max_num_seqs=64,
+        kv_bytes=1024 * MIB,
+    ),
+    Combination(
         "llama-8b-w8a8",
         LLAMA_8B,
         max_model_len=16384,

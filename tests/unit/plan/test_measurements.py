@@ -40,6 +40,10 @@ def test_the_plan_is_within_the_goal_of_what_was_measured(measured: Measurement)
     assert [each.name for each in compare(measured) if not each.is_within_goal] == []
 
 
+def test_at_least_twelve_combinations_were_measured_on_the_cpu() -> None:
+    assert len({row.combination for row in KEPT if row.is_cpu}) >= 12
+
+
 def test_the_page_shows_todays_tables() -> None:
     text = PAGE.read_text()
     assert refresh(text) == text
