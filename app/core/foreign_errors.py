@@ -39,7 +39,7 @@ def adopt(status: int, message: str, param: str | None = None) -> RequestError:
 
 def code_of(message: str) -> str:
     lowered = message.lower()
-    if "context length" in lowered or "maximum model length" in lowered:
+    if any(words in lowered for words in ("context length", "model length", "max_model_len")):
         return "context_length_exceeded"
     return "invalid_request"
 

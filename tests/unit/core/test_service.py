@@ -60,6 +60,12 @@ def test_an_envelope_is_valid_json_and_bounded_whatever_it_quotes(
         (400, "exceeds model's maximum context length (4096).", "context_length_exceeded", None),
         (400, "bad (parameter=stop, value=['\n'])", "invalid_request", "stop"),
         (400, "bad (parameter=stop)", "invalid_request", "stop"),
+        (
+            400,
+            "max_tokens=9 cannot be greater than max_model_len=8.",
+            "context_length_exceeded",
+            "max_tokens",
+        ),
         (400, "n must be at least 1, got 0.", "invalid_request", "n"),
         (400, "This must not be a field.", "invalid_request", None),
         (503, "busy", "overloaded", None),
