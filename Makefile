@@ -10,7 +10,7 @@ TASKS ?= gsm8k,ifeval
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help engine test-environment serve test test-unit test-all lint smoke bench \
+.PHONY: help engine test-environment serve test test-unit test-all test-faults faults-table lint smoke bench \
 	bench-gateway bench-memory bench-quantize lm-eval score demo-model profiles lock clean
 
 help:  ## this list
@@ -36,8 +36,14 @@ test-unit: test-environment  ## the tests that need no engine; seconds
 test: lint  ## everything but the long suites, on the real engine
 	$(RUN) -m pytest -q tests/unit tests/integration
 
-test-all: test test-deploy  ## with the long suites
+test-all: test test-deploy test-faults  ## with the long suites
 	$(RUN) -m pytest -q tests/long
+
+test-faults: test-environment  ## break the running service: engine, connections, files
+	$(RUN) -m pytest -q tests/faults
+
+faults-table: test-environment  ## the same, and write what was seen into docs/reliability.md
+	$(RUN) -m pytest -q tests/faults --write-table
 
 test-deploy: test-environment  ## images, Compose, chart, rules
 	$(RUN) -m pytest -q tests/deploy

@@ -1,0 +1,80 @@
+"""The HTTP side as shipped, in a process of its own, over a stand-in for the engine.
+
+Real: uvicorn, every middleware, the door, keys, metrics. Not real: the model: an answer is `ok`,
+a stream sends events of 4 KiB as fast as they are taken, for ever.
+
+    python -m tests.faults.stand_in_server PORT KEY_FILE LARGEST_NUMBER_OF_DESCRIPTORS
+"""
+
+import asyncio
+import resource
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+from prometheus_client import CollectorRegistry
+
+from app.api.application import create_app, join_engine
+from app.api.metrics import Metrics
+from app.api.resources import Resources
+from app.core.keys import KeyRing
+from app.core.logs import configure_logging
+from app.core.request_rules import RequestRules
+from app.core.state import Phase, ServiceState
+from app.server import Listener, bind
+from app.settings.key_watch import KeyFileWatch
+from tests.unit.api.conftest import ScriptedEngine
+from tests.unit.limits import DEFAULT_LIMITS
+
+EVENT = "data: " + "x" * 4096 + "\n\n"
+
+
+async def answer(request: Request) -> Any:
+    if not (await request.json()).get("stream"):
+        return {"ok": True}
+    return StreamingResponse(endless_events(), media_type="text/event-stream")
+
+
+async def endless_events() -> AsyncIterator[str]:
+    while True:
+        yield EVENT
+        await asyncio.sleep(0)
+
+
+def make_app(keys: KeyRing, metrics: Metrics) -> Any:
+    state = ServiceState()
+    state.enter(Phase.LOADING)
+    state.enter(Phase.READY)
+    resources = Resources(state, keys, metrics, "0", "bundled")
+    engine = ScriptedEngine()
+    engine.script = answer
+    resources.engine = engine
+    app = create_app(
+        resources,
+        rules=RequestRules(DEFAULT_LIMITS),
+        max_body_bytes=1 << 20,
+        body_timeout_s=5,
+        sse_keep_alive_s=1,
+    )
+    join_engine(app, engine.routers)
+    return app
+
+
+async def serve(port: int, key_file: Path) -> None:
+    configure_logging("info", "json")
+    metrics = Metrics(CollectorRegistry())
+    watch = KeyFileWatch(key_file, metrics.show_key_file)
+    watching = asyncio.create_task(watch.run())
+    app = make_app(watch.ring, metrics)
+    await Listener(app, bind("127.0.0.1", port, "port")).run_until_stopped()
+    watching.cancel()
+
+
+if __name__ == "__main__":
+    most = int(sys.argv[3])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    uvloop.run(serve(int(sys.argv[1]), Path(sys.argv[2])))
