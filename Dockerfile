@@ -1,8 +1,8 @@
 # Two images from one file:
 #   docker build --target gpu -t w8a8-gateway:0.1.0-gpu .    the gateway on vLLM's own CUDA image
 #   docker build --target cpu -t w8a8-gateway:0.1.0-cpu .    the CPU build, with the bundled model
-# Both run as uid 10001 (or any other), on a read-only root file system; only /cache and /tmp are
-# written. There is no shell in the start-up path.
+# Both run as uid 10001 (or any other), on a read-only root file system; only /cache, /tmp and,
+# where usage records are wanted, /usage are written. There is no shell in the start-up path.
 
 # ---------------------------------------------------------------------------- gpu
 # The tag is the vLLM version that requirements/cuda.in pins; a test compares them. The image has
@@ -21,7 +21,7 @@ LABEL org.opencontainers.image.title="w8a8-gateway" \
 # can also be run as the host user who owns the key file.
 RUN groupadd --gid 10001 gateway \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /cache --shell /usr/sbin/nologin gateway \
-    && install -d -m 1777 /cache
+    && install -d -m 1777 /cache /usage
 
 WORKDIR /srv/gateway
 COPY deploy/image/check_packages.py deploy/image/healthcheck.py requirements/gateway.in /srv/image/
@@ -85,7 +85,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 10001 gateway \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /cache --shell /usr/sbin/nologin gateway \
-    && install -d -m 1777 /cache
+    && install -d -m 1777 /cache /usage
 
 WORKDIR /srv/gateway
 COPY --from=cpu-environment /srv/gateway/.venv .venv
@@ -94,7 +94,8 @@ COPY models/bundled/w8a8 models/bundled/w8a8
 COPY config config
 COPY app app
 
-# Eager, because torch.compile on a CPU calls a C++ compiler, and a slim image has none.
+# No torch.compile: on a CPU it calls a C++ compiler, and a slim image has none. Eager is not enough,
+# vLLM compiles what counts ranks for logprobs all the same, and the engine would die of it.
 ENV PATH=/srv/gateway/.venv/bin:/usr/local/bin:/usr/bin:/bin \
     HOME=/cache \
     USER=gateway \
@@ -110,6 +111,7 @@ ENV PATH=/srv/gateway/.venv/bin:/usr/local/bin:/usr/bin:/bin \
     HOST=0.0.0.0 \
     PORT=8000 \
     GATEWAY_ENGINE_ENFORCE_EAGER=true \
+    TORCH_COMPILE_DISABLE=1 \
     GATEWAY_SERVER_MANAGEMENT_HOST=0.0.0.0 \
     GATEWAY_SERVER_MANAGEMENT_PORT=9000
 

@@ -79,7 +79,7 @@ OVERVIEW = Dashboard(
         ),
         Panel(
             "Ready replicas",
-            {"": 'sum(gateway_state{SELECT,state="ready"})'},
+            {"": 'sum(gateway_state{SELECT,state=~"ready|saturated"})'},
             kind="stat",
             width=6,
             thresholds={0: "red", 1: "green"},
@@ -149,6 +149,17 @@ TENANTS = Dashboard(
             width=12,
         ),
         Panel(
+            "Running requests",
+            {"{{tenant}}": "sum by (tenant) (gateway_tenant_requests{SELECT})"},
+            width=12,
+        ),
+        Panel(
+            "Refused by a limit",
+            {"{{tenant}} {{limit}}": rate("gateway_refusals_total", by="tenant, limit")},
+            "reqps",
+            width=12,
+        ),
+        Panel(
             "Key file in force",
             {"{{instance}}": "gateway_key_file_valid{SELECT}"},
             kind="stat",
@@ -205,6 +216,12 @@ ENGINE = Dashboard(
         Panel(
             "Waiting, by reason",
             {"{{reason}}": "sum by (reason) (vllm:num_requests_waiting_by_reason{SELECT})"},
+        ),
+        Panel(
+            "Silence of the engine",
+            {"{{instance}}": "gateway_engine_silence_seconds{SELECT}"},
+            "s",
+            meaning="A heartbeat is sent every second.",
         ),
         Panel(
             "Memory of the API process",

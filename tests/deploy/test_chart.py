@@ -198,6 +198,19 @@ def test_a_fetched_model_is_fetched_by_the_init_container_alone() -> None:
     assert "HF_TOKEN" not in environment_of("everything")
 
 
+def test_usage_records_go_to_their_own_claim() -> None:
+    pod = installed()["everything"].one("Deployment")["spec"]["template"]["spec"]
+    directory = yaml.safe_load(installed()["everything"].config)["usage"]["directory"]
+    mounts = {m["mountPath"]: m["name"] for m in gateway_container("everything")["volumeMounts"]}
+    claims = {
+        volume["name"]: volume["persistentVolumeClaim"]["claimName"]
+        for volume in pod["volumes"]
+        if "persistentVolumeClaim" in volume
+    }
+    assert claims[mounts[directory]] == "usage-records"
+    assert "usage" not in yaml.safe_load(installed()["minimal"].config)
+
+
 def test_the_apis_service_does_not_lead_to_the_management_port() -> None:
     release = installed()["everything"]
     api, management = release.one("Service", "models"), release.one("Service", "-management")

@@ -18,6 +18,8 @@ from tests.deploy.promql import (
 from tests.integration.gateway_process import GatewayProcess, running_gateway
 
 CHAT = {"model": "bundled", "messages": [{"role": "user", "content": "What is 12 + 5?"}]}
+# Made by their first event, which the traffic below does not bring about.
+KNOWN_TO_BE_ZERO = {"gateway_refusals_total"}
 RECORDINGS = [e for e, rule in zip(rule_expressions(), rules(), strict=True) if "record" in rule]
 ALERTS = [e for e in rule_expressions() if e.where in alerts()]
 
@@ -55,7 +57,7 @@ def test_a_recording_rule_has_a_value(prometheus: PrometheusServer, expression: 
 def test_an_alert_watches_series_that_are_there_and_is_quiet(
     prometheus: PrometheusServer, expression: Expression
 ) -> None:
-    for series in expression.series:
+    for series in expression.series - KNOWN_TO_BE_ZERO:
         assert prometheus.query(series), series
     firing = f'ALERTS{{alertname="{expression.where}",alertstate="firing"}}'
     assert prometheus.query(firing) == []
@@ -63,7 +65,8 @@ def test_an_alert_watches_series_that_are_there_and_is_quiet(
 
 @pytest.mark.parametrize("expression", panel_expressions(), ids=lambda e: e.where)
 def test_a_panel_shows_something(prometheus: PrometheusServer, expression: Expression) -> None:
-    assert prometheus.query(expression.text), expression.text
+    found = prometheus.query(expression.text)
+    assert found or expression.series <= KNOWN_TO_BE_ZERO, expression.text
 
 
 def test_labels_that_the_rules_match_on_have_such_values(prometheus: PrometheusServer) -> None:

@@ -13,6 +13,9 @@
 {{- if $model -}}
 {{- $_ := set $chart "model" $model -}}
 {{- end -}}
+{{- if .Values.usage.claim -}}
+{{- $_ := set $chart "usage" (dict "directory" "/usage") -}}
+{{- end -}}
 {{- mergeOverwrite $chart (deepCopy .Values.config) | toYaml -}}
 {{- end -}}
 

@@ -247,6 +247,10 @@ containers:
       - name: keys
         mountPath: /run/keys
         readOnly: true
+      {{- if .Values.usage.claim }}
+      - name: usage
+        mountPath: /usage
+      {{- end }}
       {{- include "gateway.engineMounts" . | nindent 6 }}
 volumes:
   - name: config
@@ -259,5 +263,10 @@ volumes:
       items:
         - key: keys.yaml
           path: keys.yaml
+  {{- with .Values.usage.claim }}
+  - name: usage
+    persistentVolumeClaim:
+      claimName: {{ . }}
+  {{- end }}
   {{- include "gateway.volumes" . | nindent 2 }}
 {{- end -}}
