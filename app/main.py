@@ -27,7 +27,7 @@ from app.core.preflight import check_model
 from app.core.quality import prove
 from app.core.quota import QuotaBook
 from app.core.request_rules import RequestRules
-from app.core.state import ServiceState
+from app.core.state import Phase, ServiceState
 from app.core.version import VERSION
 from app.engine.processes import kill_children
 from app.lifecycle import Lifecycle, Steps
@@ -270,9 +270,7 @@ async def serve(effective: EffectiveSettings, local_key: str | None) -> int:
     address = service.listeners[0].address
     logger.info("listening", extra={"address": address})
     if local_key:
-        service.state.observers.append(
-            lambda phase: show_local_key(phase, address, local_key, service.resources.model_name)
-        )
+        announce_once(service, address, local_key)
     listening = [asyncio.create_task(each.run_until_stopped()) for each in service.listeners]
     watching = asyncio.create_task(service.key_watch.run())
     try:
@@ -283,6 +281,17 @@ async def serve(effective: EffectiveSettings, local_key: str | None) -> int:
         if service.journal is not None:
             await asyncio.to_thread(service.journal.close)
     return lifecycle.exit_code
+
+
+def announce_once(service: Service, address: str, local_key: str) -> None:
+    """Show the key when the service is ready for the first time; it may be saturated in between."""
+
+    def announce(phase: Phase) -> None:
+        if phase is Phase.READY:
+            service.state.observers.remove(announce)
+            show_local_key(address, local_key, service.resources.model_name)
+
+    service.state.observers.append(announce)
 
 
 def leave(code: int) -> NoReturn:

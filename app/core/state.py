@@ -59,7 +59,7 @@ class ServiceState:
         if phase not in _NEXT[self.phase]:
             raise ValueError(f"no way from {self.phase} to {phase}")
         self.phase, self.since = phase, monotonic()
-        for observe in self.observers:
+        for observe in tuple(self.observers):  # one may take itself off
             observe(phase)
 
     @property

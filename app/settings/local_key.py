@@ -5,7 +5,6 @@ from pathlib import Path
 from app.core.errors import SettingsError
 from app.core.keys import create_secret, digest_of, make_key
 from app.core.routes import Scope
-from app.core.state import Phase
 from app.settings.key_file import editing, write_private
 
 NAME = "local"
@@ -28,15 +27,13 @@ def ensure_local_key(secret_file: Path, keys_file: Path) -> str:
     return secret
 
 
-def show_local_key(phase: Phase, address: str, secret: str, model: str) -> None:
-    """When the service is ready: the key, and a request that can be pasted into a shell."""
-    if phase is not Phase.READY:
-        return
+def show_local_key(address: str, secret: str, model: str) -> None:
+    """The key, and a request that can be pasted into a shell."""
     print(  # noqa: T201 (what the user asked for with --local-key)
         f"\nAPI key of this machine: {secret}\n\n"
         f"curl {address}/v1/chat/completions \\\n"
         f"  -H 'Authorization: Bearer {secret}' -H 'Content-Type: application/json' \\\n"
-        f'  -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": '
+        f'  -d \'{{"model": "{model}", "temperature": 0, "messages": [{{"role": "user", "content": '
         f'"What is 37 + 5?"}}]}}\'\n',
         flush=True,
     )
