@@ -134,6 +134,8 @@ def summary(report: dict[str, Any], path: Path, page: Path) -> str:
     text, whole = report["text"], report["accuracy"]
     lines = [
         f"recovery   {report['recovery']['percent']:.2f} % (95 %: {low:.2f} to {high:.2f})",
+        f"lost       {report['recovery']['lost']} answers, "
+        f"at most {report['recovery']['lost_share_interval'][1]:.2%} of all such (95 %)",
         f"accuracy   {whole['baseline']['share']:.2%} -> {whole['candidate']['share']:.2%}",
         *(
             f"  {skill:<12}{facts['baseline']['share']:.2%} -> {facts['candidate']['share']:.2%}"

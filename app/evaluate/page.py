@@ -35,7 +35,8 @@ def render(report: dict[str, Any]) -> str:
             f"<p><b>{report['recovery']['percent']:.2f} %</b> of the accuracy of "
             f"{escape(report['baseline']['name'])} is kept (95 %: {low:.2f} to {high:.2f} %; "
             f"{escape(report['recovery']['method'])}). {report['recovery']['lost']} answers were "
-            f"lost and {report['recovery']['gained']} gained.</p>",
+            f"lost (at most {report['recovery']['lost_share_interval'][1]:.2%} of all such, 95 %) "
+            f"and {report['recovery']['gained']} gained.</p>",
             "<h2>Exact answers</h2>",
             accuracy_plot(report),
             "<h2>Next-token distributions</h2>",

@@ -48,6 +48,7 @@ def compare(
     whole = bootstrap_recovery(pairs, seed)
     if whole is None:
         raise AppError(f"{subject_a.name} answers none of the questions: there is no recovery.")
+    lost = sum(a and not b for a, b in pairs)
     return {
         "version": VERSION,
         "baseline": asdict(subject_a),
@@ -55,7 +56,9 @@ def compare(
         "recovery": {
             **as_percent(whole),
             "method": f"paired bootstrap over questions, {RESAMPLES} resamples, seed {seed}",
-            "lost": sum(a and not b for a, b in pairs),
+            "lost": lost,
+            # What the bootstrap cannot tell where nothing was lost: how much may be.
+            "lost_share_interval": wilson_interval(lost, sum(seen_a.exact)),
             "gained": sum(b and not a for a, b in pairs),
         },
         "accuracy": accuracy(pairs),

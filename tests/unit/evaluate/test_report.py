@@ -43,6 +43,14 @@ def test_the_report_tells_every_measure_apart() -> None:
     assert report["json_validity"] == {"baseline": 1.0, "candidate": 1.0}
 
 
+def test_nothing_lost_in_twenty_answers_does_not_mean_that_nothing_can_be() -> None:
+    recovery = make_report(lost=0)["recovery"]
+    assert recovery["interval"] == [100.0, 100.0]
+    low, high = recovery["lost_share_interval"]
+    assert low == 0
+    assert 0.1 < high < 0.2
+
+
 def test_two_reports_about_the_same_questions_say_so() -> None:
     assert make_report()["questions"] == make_report(lost=2)["questions"]
 
