@@ -192,7 +192,7 @@ class Service:
         from app.engine.serving import Engine
 
         logger.info("loading the model", extra={"model": options.model})
-        return Engine(options, wanted_scheme(self.settings))
+        return Engine(options, wanted_scheme(self.settings), self.settings.limits.compile_timeout_s)
 
     def check_machine(self, options: EngineOptions) -> None:
         """Raises a StartError for what cannot work here, before any weight is read."""

@@ -41,7 +41,13 @@ def create_app(
         Middleware(ErrorRendering, translate=resources.translate),
         door(resources, ROUTES),
         Middleware(Tenancy, keys=resources.keys, admission=resources.admission),
-        Middleware(JsonBody, max_bytes=max_body_bytes, timeout_s=body_timeout_s, rules=rules),
+        Middleware(
+            JsonBody,
+            max_bytes=max_body_bytes,
+            timeout_s=body_timeout_s,
+            rules=rules,
+            try_constraints=resources.try_constraints,
+        ),
         Middleware(SseKeepAlive, interval_s=sse_keep_alive_s),
     ]
     app = bare_app(resources, middleware)

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.context import context_of, header_of
+from app.core.constraints import Constraint
 from app.core.errors import InvalidRequest, RequestError
 from app.core.request_rules import RequestRules
 from app.core.strict_json import parse_object
@@ -16,8 +18,16 @@ class ClientGone(Exception):
 
 
 class JsonBody:
-    def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float, rules: RequestRules) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_bytes: int,
+        timeout_s: float,
+        rules: RequestRules,
+        try_constraints: Callable[[Sequence[Constraint]], Awaitable[None]],
+    ) -> None:
         self.app, self.max_bytes, self.timeout_s, self.rules = app, max_bytes, timeout_s, rules
+        self.try_constraints = try_constraints
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         context = context_of(scope) if scope["type"] == "http" else None
@@ -41,7 +51,8 @@ class JsonBody:
         if context.key is not None:
             context.key.check_model(given)
         fields = self.rules.check(route.template, given, len(body))
-        self.rules.constraints_of(fields)
+        if constraints := self.rules.constraints_of(fields):
+            await self.try_constraints(constraints)
         if fields is not given:
             body = json.dumps(fields).encode()
             scope = {**scope, "headers": with_length(scope["headers"], len(body))}

@@ -1,6 +1,6 @@
 """What the endpoints share; one object on the application's state."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from app.api.metrics import Metrics
 from app.core.admission import Admission
+from app.core.constraints import Constraint
 from app.core.engine_view import EngineView
 from app.core.errors import InternalError, RequestError
 from app.core.keys import KeyRing
@@ -32,6 +33,11 @@ class Resources:
     recovery: Recovery | None = None
     keep_usage: Callable[[UsageRecord], None] | None = None
     admission: Admission | None = None
+
+    async def try_constraints(self, constraints: Sequence[Constraint]) -> None:
+        """Raises InvalidRequest for what the engine could not compile in time."""
+        if self.engine is not None:
+            await self.engine.check_constraints(constraints)
 
     def translate(self, error: Exception) -> RequestError:
         if self.engine is not None:

@@ -42,7 +42,10 @@ REFUSED = {
     "headless": "the engine runs in the gateway's process",
     "uds": "the gateway has its own listener",
     "config": "use --config of the gateway",
+    "structured-outputs-config": "constraints are tried out on the backend that is pinned",
 }
+# Every constraint compiles on this one, here and in app.engine.grammar_host.
+STRUCTURED_OUTPUTS_BACKEND = "xgrammar"
 # Short forms that vLLM's parser takes.
 _SHORT = {"-tp": "tensor-parallel-size", "-q": "quantization", "-O": "compilation-config"}
 
@@ -82,6 +85,7 @@ class EngineOptions:
             "--tensor-parallel-size": self.tensor_parallel_size,
             "--tool-call-parser": self.tool_call_parser,
         }
+        valued["--structured-outputs-config.backend"] = STRUCTURED_OUTPUTS_BACKEND
         arguments = [f"{name}={value}" for name, value in valued.items() if value is not None]
         if self.enforce_eager:
             arguments.append("--enforce-eager")

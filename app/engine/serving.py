@@ -1,5 +1,6 @@
 """A running engine with vLLM's serving objects and routers, as the rest of the service sees it."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,11 +14,13 @@ from vllm.entrypoints.serve.tokenize.api_router import router as tokenize_router
 from vllm.envs import enable_envs_cache
 from vllm.utils.gc_utils import freeze_gc_heap
 
+from app.core.constraints import Constraint
 from app.core.engine_options import EngineOptions
 from app.core.errors import RequestError
 from app.core.loaded_model import LoadedModel, refuse_other_scheme
 from app.engine.errors import translate
 from app.engine.fast_path.chat_route import App, ChatRoute, can_serve
+from app.engine.grammar_trials import GrammarTrials, trial_job
 from app.engine.loading import build_engine, read_loaded_model
 from app.engine.processes import kill_children
 from app.engine.refusal_filter import filter_refusals
@@ -35,13 +38,16 @@ ROUTERS: tuple[Any, ...] = (
 class Engine:
     """A running engine. Made by `start`, in a thread; `connect` then ties it to the event loop."""
 
-    def __init__(self, options: EngineOptions, wanted_scheme: str | None) -> None:
+    def __init__(
+        self, options: EngineOptions, wanted_scheme: str | None, compile_timeout_s: float
+    ) -> None:
         """Blocks until the model is loaded. Raises StartError or SettingsError.
 
         `wanted_scheme`: what checkpoint and kernels have to be; None takes any.
         """
         self._wanted_scheme = wanted_scheme
         self._built = build_engine(options, wanted_scheme)
+        self._trials = GrammarTrials(trial_job(self._built.client, compile_timeout_s))
         self._state: Any = None
         self.loaded: LoadedModel
 
@@ -59,7 +65,7 @@ class Engine:
         if self._wanted_scheme is not None:
             refuse_other_scheme(self.loaded, self._wanted_scheme)
         await client.reset_mm_cache()
-        await warm_up(client)
+        await asyncio.gather(warm_up(client), self._trials.start())
         tasks = await client.get_supported_tasks()
         await init_app_state(client, state, self._built.arguments, tasks)
         self._state = state
@@ -100,6 +106,10 @@ class Engine:
         """The models as OpenAI lists them; without the path that vLLM calls `root`."""
         models = await self._state.openai_serving_models.show_available_models()
         return [card.model_dump() | {"root": card.id} for card in models.data]
+
+    async def check_constraints(self, constraints: Sequence[Constraint]) -> None:
+        """Raises InvalidRequest for what does not compile within the deadline."""
+        await self._trials.check(constraints)
 
     def translate(self, error: Exception) -> RequestError:
         return translate(error)

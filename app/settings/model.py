@@ -107,6 +107,7 @@ class LimitsSettings(Section):
     max_schema_alternatives: Positive
     max_regex_chars: Positive
     max_repetition: Positive
+    compile_timeout_s: Annotated[float, Field(gt=0, le=60)]
 
     @property
     def of_request(self) -> RequestLimits:

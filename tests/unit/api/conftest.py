@@ -3,7 +3,7 @@
 Real: every middleware, the door, the route table, our endpoints. Not real: what the model says.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from app.api.application import create_app, join_engine
 from app.api.metrics import Metrics
 from app.api.resources import Resources
+from app.core.constraints import Constraint
 from app.core.errors import InternalError, RequestError
 from app.core.keys import KeyRing, digest_of, make_key
 from app.core.loaded_model import LoadedModel
@@ -65,6 +66,9 @@ class ScriptedEngine:
 
     async def list_models(self) -> list[dict[str, Any]]:
         return [{"id": "org/bundled"}]
+
+    async def check_constraints(self, constraints: Sequence[Constraint]) -> None:
+        self.constraints = tuple(constraints)
 
     def translate(self, error: Exception) -> RequestError:
         return InternalError("The engine failed on this request.", code="engine_error")

@@ -1,0 +1,172 @@
+"""Tries out a request's constraints in another process before vLLM's engine compiles them."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import sys
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import xgrammar
+
+from app.core.constraints import Constraint
+from app.core.errors import InvalidRequest, StartError, Unavailable
+from app.core.grammar_trial import Job, Trial, Verdict
+
+logger = logging.getLogger("gateway.engine")
+
+ROOT = Path(__file__).parents[2]
+_MAX_RUNNING = 2
+_MAX_WAITING = 64
+# The host answers at the deadline at the latest, or has to be loaded first (some 6 s); longer than
+# this on top, and it is not there. While the engine loads too, it may take its time.
+_PATIENCE_S, _LOADING_S = 30.0, 300.0
+_MAX_REMEMBERED = 4096
+_REMEMBERED_S = 600.0
+Key = tuple[Constraint, ...]
+
+
+class GrammarTrials:
+    """`check` lets pass what compiles within the deadline. Verdicts are remembered for a while."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._host: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._pending: dict[int, asyncio.Future[Verdict]] = {}
+        self._remembered: OrderedDict[Key, tuple[float, Verdict]] = OrderedDict()
+        self._running = asyncio.Semaphore(_MAX_RUNNING)
+        self._starting = asyncio.Lock()
+        self._judging: dict[Key, asyncio.Task[Verdict]] = {}
+        self._last_number = 0
+
+    async def start(self) -> None:
+        """Start the host, and wait until it has everything loaded. Raises StartError."""
+        try:
+            await self._try_out((Constraint("json", '{"type": "object"}', "warm-up"),), _LOADING_S)
+        except Unavailable:
+            raise StartError("The host of grammar trials does not start; see above.") from None
+
+    async def check(self, constraints: Sequence[Constraint]) -> None:
+        """Raises InvalidRequest for constraints that do not compile in time, and Unavailable when
+        too many others are waiting."""
+        key = tuple(constraints)
+        verdict = self._recall(key)
+        if verdict is None:
+            if key not in self._judging and len(self._judging) >= _MAX_WAITING:
+                raise unavailable()
+            # A client that leaves does not take the trial along: it would free its place too soon.
+            verdict = await asyncio.shield(self._judging.get(key) or self._begin(key))
+        if not verdict.is_good:
+            raise self._refusal(key, verdict)
+
+    def _begin(self, key: Key) -> "asyncio.Task[Verdict]":
+        task = self._judging[key] = asyncio.create_task(self._judge(key))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task
+
+    async def _judge(self, key: Key) -> Verdict:
+        try:
+            async with self._running:
+                verdict = await self._try_out(key)
+            self._remember(key, verdict)
+            return verdict
+        finally:
+            del self._judging[key]
+
+    def _recall(self, key: Key) -> Verdict | None:
+        noted, verdict = self._remembered.get(key, (0.0, None))
+        return verdict if monotonic() - noted < _REMEMBERED_S else None
+
+    def _remember(self, key: Key, verdict: Verdict) -> None:
+        self._remembered[key] = (monotonic(), verdict)
+        self._remembered.move_to_end(key)
+        while len(self._remembered) > _MAX_REMEMBERED:
+            self._remembered.popitem(last=False)
+
+    async def _try_out(self, key: Key, patience_s: float = _PATIENCE_S) -> Verdict:
+        host = await self._running_host()
+        self._last_number += 1
+        number = self._last_number
+        trial = Trial(number, [[each.kind, each.text] for each in key])
+        verdict = self._pending[number] = asyncio.get_running_loop().create_future()
+        try:
+            assert host.stdin is not None  # noqa: S101 (it was asked for)
+            host.stdin.write(json.dumps(vars(trial)).encode() + b"\n")
+            await host.stdin.drain()
+            return await asyncio.wait_for(verdict, self.job.deadline_s + patience_s)
+        except (TimeoutError, ConnectionError):
+            logger.warning("the host of grammar trials does not answer; it is replaced")
+            await self.stop()
+            raise unavailable() from None
+        finally:
+            self._pending.pop(number, None)
+
+    async def _running_host(self) -> asyncio.subprocess.Process:
+        async with self._starting:
+            if self._host is None or self._host.returncode is not None:
+                await self._start()
+            assert self._host is not None  # noqa: S101 (just started)
+            return self._host
+
+    async def _start(self) -> None:
+        self._host = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "app.engine.grammar_host"),
+            cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert self._host.stdin is not None  # noqa: S101 (it was asked for)
+        self._host.stdin.write(json.dumps(vars(self.job)).encode() + b"\n")
+        self._reading = asyncio.create_task(self._read(self._host))
+
+    async def _read(self, host: asyncio.subprocess.Process) -> None:
+        """Give each verdict to whoever waits for it; at the end, tell the rest that none comes."""
+        assert host.stdout is not None  # noqa: S101 (it was asked for)
+        async for line in host.stdout:
+            verdict = Verdict(**json.loads(line))
+            future = self._pending.get(verdict.number)
+            if future is not None and not future.done():
+                future.set_result(verdict)
+        for future in self._pending.values():
+            if not future.done():
+                future.set_exception(unavailable())
+
+    async def stop(self) -> None:
+        host, self._host = self._host, None
+        if host is not None and host.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                host.kill()
+            await host.wait()
+
+    def _refusal(self, key: Key, verdict: Verdict) -> InvalidRequest:
+        if verdict.index is not None:
+            where = key[verdict.index].where
+            sentence = f"{where} does not compile: {verdict.reason}"
+            return InvalidRequest(sentence, param=where, code="invalid_schema")
+        where = key[0].where
+        reason = (
+            f"takes longer than limits.compile_timeout_s ({self.job.deadline_s:g} s)"
+            if verdict.is_late
+            else "needs more than there is"
+        )
+        sentence = f"To compile {where} {reason}; simplify it."
+        return InvalidRequest(sentence, param=where, code="schema_too_complex")
+
+
+def trial_job(client: Any, deadline_s: float) -> Job:
+    """The job of a host that compiles for the model of `client` as its backend does."""
+    tokenizer = xgrammar.TokenizerInfo.from_huggingface(
+        client.get_tokenizer(), vocab_size=client.model_config.get_vocab_size()
+    )
+    return Job(tokenizer.serialize_json(), deadline_s)
+
+
+def unavailable() -> Unavailable:
+    return Unavailable(
+        "Too many schemas are waiting to be compiled.", code="overloaded", retry_after_s=2
+    )

@@ -1,0 +1,107 @@
+"""Constraints tried out in a process of their own, on the compiler that the engine uses."""
+
+import asyncio
+import os
+import signal
+import warnings
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import psutil
+import pytest
+
+from app.core.constraints import Constraint
+from app.core.errors import InvalidRequest
+
+with warnings.catch_warnings(action="ignore"):  # torch's own, while it is imported
+    import xgrammar
+
+    from app.core.grammar_trial import Job
+    from app.engine.grammar_trials import GrammarTrials
+
+GOOD = Constraint("json", '{"type": "object", "properties": {"a": {"type": "integer"}}}', "format")
+# Rules that lead from each to the next, any number of letters on the way: 50 KB without an end.
+NUM_RULES = 1500
+RULES = [f'r{n} ::= "a"* "b"* r{(n + 1) % NUM_RULES} | "c"' for n in range(NUM_RULES)]
+CHOICE = "root ::= " + " | ".join(f"r{n}" for n in range(NUM_RULES))
+SLOW = Constraint("grammar", "\n".join([CHOICE, *RULES]), "slow")
+BAD: tuple[tuple[Any, str], ...] = (
+    ("regex", "["),
+    ("regex", "foo**"),
+    ("grammar", "root ::="),
+    ("grammar", "start: a"),
+    ("json", '{"type": "stsring"}'),
+    ("structural_tag", "{}"),
+)
+Use = Callable[[GrammarTrials], Awaitable[Any]]
+
+
+def with_trials(use: Use, deadline_s: float = 5) -> Any:
+    words = [bytes([number]) for number in range(256)]
+    info = xgrammar.TokenizerInfo([*words, b"<end>"], stop_token_ids=[256])
+
+    async def run() -> Any:
+        trials = GrammarTrials(Job(info.serialize_json(), deadline_s))
+        await trials.start()
+        try:
+            return await use(trials)
+        finally:
+            await trials.stop()
+
+    return asyncio.run(run())
+
+
+def test_what_does_not_compile_is_refused_with_the_compilers_reason() -> None:
+    async def use(trials: GrammarTrials) -> list[InvalidRequest]:
+        errors = []
+        for kind, text in BAD:
+            with pytest.raises(InvalidRequest) as refused:
+                await trials.check([GOOD, Constraint(kind, text, "the field")])
+            errors.append(refused.value)
+        return errors
+
+    for error in with_trials(use):
+        assert (error.code, error.param) == ("invalid_schema", "the field")
+        assert "compile: " in error.sentence
+        assert ".cc" not in error.sentence
+
+
+def test_what_takes_too_long_is_ended_and_holds_up_nobody() -> None:
+    async def use(trials: GrammarTrials) -> None:
+        slow = asyncio.create_task(trials.check([SLOW]))
+        await asyncio.sleep(0.05)
+        await trials.check([GOOD])
+        assert not slow.done()
+        with pytest.raises(InvalidRequest, match="compile_timeout_s"):
+            await slow
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(InvalidRequest, match="compile_timeout_s"):
+            await trials.check([SLOW])  # remembered
+        assert asyncio.get_running_loop().time() - began < 0.1
+
+    with_trials(use, deadline_s=1)
+
+
+def test_a_host_that_dies_is_replaced() -> None:
+    async def use(trials: GrammarTrials) -> None:
+        (host,) = hosts()
+        host.send_signal(signal.SIGKILL)
+        host.wait(5)
+        await asyncio.sleep(0.1)
+        await trials.check([Constraint("regex", "abc", "x")])
+        assert [each.pid for each in hosts()] != [host.pid]
+
+    with_trials(use)
+
+
+def test_the_same_constraint_is_compiled_once() -> None:
+    async def use(trials: GrammarTrials) -> int:
+        await asyncio.gather(*(trials.check([GOOD]) for _ in range(50)))
+        return trials._last_number
+
+    assert with_trials(use) == 2  # the warm-up's, and ours
+
+
+def hosts() -> list[psutil.Process]:
+    children = psutil.Process(os.getpid()).children()
+    return [child for child in children if "app.engine.grammar_host" in child.cmdline()]
