@@ -30,6 +30,7 @@ from app.core.request_rules import RequestRules
 from app.core.state import Phase, ServiceState
 from app.core.version import VERSION
 from app.engine.processes import kill_children
+from app.http_edge import EdgeLimits, allow_connections
 from app.lifecycle import Lifecycle, Steps
 from app.server import Listener, bind, on_termination
 from app.settings.key_watch import KeyFileWatch
@@ -173,10 +174,17 @@ class Service:
         server = self.settings.server
         tls = {"ssl_certfile": server.tls_certificate, "ssl_keyfile": server.tls_key}
         sock = bind(server.host, server.port, "server.port (PORT)")
-        yield Listener(self.app, sock, timeout_keep_alive=server.keep_alive_s, **tls)
+        limits = EdgeLimits(
+            server.header_timeout_s,
+            server.max_header_bytes,
+            server.max_headers,
+            server.max_connections,
+        )
+        allow_connections(server.max_connections)
+        yield Listener(self.app, sock, limits, timeout_keep_alive=server.keep_alive_s, **tls)
         if server.management_port is not None:
             sock = bind(server.management_host, server.management_port, "server.management_port")
-            yield Listener(create_management_app(self.resources), sock)
+            yield Listener(create_management_app(self.resources), sock, limits)
 
     def load(self) -> Any:
         """In a thread: import vLLM and start the engine; takes from seconds to minutes."""

@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from app.core.errors import StartError
+from app.http_edge import EdgeLimits
 
 logger = logging.getLogger("gateway")
 
@@ -18,11 +19,11 @@ logger = logging.getLogger("gateway")
 class Listener(uvicorn.Server):
     """A uvicorn server that leaves the process's signals alone: one place handles them."""
 
-    def __init__(self, app: Any, sock: socket.socket, **options: Any) -> None:
+    def __init__(self, app: Any, sock: socket.socket, limits: EdgeLimits, **options: Any) -> None:
         config = uvicorn.Config(
             app,
             loop="uvloop",
-            http="httptools",
+            http=limits.protocol(),
             ws="none",
             lifespan="off",
             access_log=False,

@@ -43,6 +43,10 @@ class ServerSettings(Section):
     hung_after_s: Annotated[Seconds, AfterValidator(leave_time_to_answer)]
     ready_when_saturated: bool
     keep_alive_s: Annotated[int, Field(ge=1, le=86_400)]
+    header_timeout_s: Annotated[float, Field(gt=0, le=86_400)]
+    max_header_bytes: Annotated[int, Field(ge=1024, le=1 << 24)]
+    max_headers: Positive
+    max_connections: Positive
     fast_path: Annotated[Literal["auto", "off"], BeforeValidator(off_as_written)]
 
 

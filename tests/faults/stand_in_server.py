@@ -25,6 +25,7 @@ from app.core.keys import KeyRing
 from app.core.logs import configure_logging
 from app.core.request_rules import RequestRules
 from app.core.state import Phase, ServiceState
+from app.http_edge import EdgeLimits
 from app.server import Listener, bind
 from app.settings.key_watch import KeyFileWatch
 from tests.unit.api.conftest import ScriptedEngine
@@ -70,7 +71,8 @@ async def serve(port: int, key_file: Path) -> None:
     watch = KeyFileWatch(key_file, metrics.show_key_file)
     watching = asyncio.create_task(watch.run())
     app = make_app(watch.ring, metrics)
-    await Listener(app, bind("127.0.0.1", port, "port")).run_until_stopped()
+    limits = EdgeLimits(10, 32_768, 100, max_connections=1 << 20)
+    await Listener(app, bind("127.0.0.1", port, "port"), limits).run_until_stopped()
     watching.cancel()
 
 

@@ -17,7 +17,7 @@ OWNERS = {
     "llmcompressor": {"quantize"},
     "fastapi": {"api"},
     "starlette": {"api"},
-    "uvicorn": {"server"},
+    "uvicorn": {"server", "http_edge"},
 }
 
 # A part of `app`, and the parts it may import. `main` and `__main__` compose and may import any.
@@ -33,7 +33,8 @@ PARTS = {
     "bench": {"core", "bench"},
     "usage": {"core", "usage"},
     "lifecycle": {"core"},
-    "server": {"core"},
+    "server": {"core", "http_edge"},
+    "http_edge": {"core"},
 }
 
 

@@ -1,0 +1,154 @@
+"""What a connection may do before there is a request: how long its head may take and how large it
+may be, and how many connections there may be at once. uvicorn bounds none of it.
+"""
+
+import asyncio
+import functools
+import resource
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.core.envelopes import Family, render
+from app.core.errors import RequestError
+
+_OTHER_FILES = 1024
+_CODES = {
+    400: ("invalid_http", "This is not HTTP/1.1 as the service reads it."),
+    408: ("header_timeout", "The head of the request was not there in time."),
+    431: ("headers_too_large", "The head of the request is too large."),
+    503: ("too_many_connections", "There are too many connections."),
+}
+
+
+@dataclass(frozen=True)
+class EdgeLimits:
+    """`header_timeout_s`: from the connection, or from the first byte of a later request, to the
+    end of the head. `max_header_bytes`: of the path and all headers together."""
+
+    header_timeout_s: float
+    max_header_bytes: int
+    max_headers: int
+    max_connections: int
+
+    def protocol(self) -> Any:
+        """A protocol class for uvicorn that keeps these limits."""
+        return functools.partial(BoundedProtocol, self)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol; what is over a limit is answered in the envelope and closed."""
+
+    def __init__(self, limits: EdgeLimits, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.limits = limits
+        self.refusal = HTTPStatus.BAD_REQUEST
+        self.url = b""
+        self.is_in_head = True
+        self.num_heads = self.num_fed = self.num_parsed = self.num_headers = 0
+        self.head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.start_timer()
+        if len(self.connections) > self.limits.max_connections:
+            self.refuse(HTTPStatus.SERVICE_UNAVAILABLE)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        was_in_head, num_heads = self.is_in_head, self.num_heads
+        super().data_received(data)
+        if not was_in_head or num_heads != self.num_heads or self.transport.is_closing():
+            return
+        # All of it was part of one head, or of what may stand before one. The parser shows a header
+        # only when it has the whole of it, so these bytes are counted too.
+        self.start_timer()
+        self.num_fed += len(data)
+        if self.num_fed > self.limits.max_header_bytes:
+            self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.start_timer()
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self.count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self.num_headers += 1
+        self.count(len(name) + len(value))
+
+    def count(self, num_bytes: int) -> None:
+        """Raises ValueError over a limit, which ends the parser: `send_400_response` follows."""
+        self.num_parsed += num_bytes
+        limits = self.limits
+        if self.num_parsed > limits.max_header_bytes or self.num_headers > limits.max_headers:
+            self.refusal = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            raise ValueError("the head is too large")
+
+    def on_headers_complete(self) -> None:
+        self.stop_timer()
+        self.is_in_head = False
+        self.num_heads += 1
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.is_in_head = True
+        self.num_fed = self.num_parsed = self.num_headers = 0
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's words)
+        self.refuse(self.refusal)
+
+    def start_timer(self) -> None:
+        """One runs at most: from the first byte, however many follow."""
+        if self.head_timer is None:
+            delay = self.limits.header_timeout_s
+            self.head_timer = self.loop.call_later(delay, self.refuse, HTTPStatus.REQUEST_TIMEOUT)
+
+    def stop_timer(self) -> None:
+        if self.head_timer is not None:
+            self.head_timer.cancel()
+            self.head_timer = None
+
+    def refuse(self, status: HTTPStatus) -> None:
+        """Answer and close. A client that sent nothing, or that another answer is on its way to,
+        would take this one for the answer to something else: its connection is only closed."""
+        is_silent = status is HTTPStatus.REQUEST_TIMEOUT and not self.num_fed
+        is_answering = self.cycle is not None and not self.cycle.response_complete
+        if not is_silent and not is_answering and not self.transport.is_closing():
+            self.transport.write(answer(status, self.url))
+        self.transport.close()
+
+
+def answer(status: HTTPStatus, path: bytes) -> bytes:
+    code, sentence = _CODES[status]
+    family = Family.ANTHROPIC if path.startswith(b"/v1/messages") else Family.OPENAI
+    body = render(family, RequestError(sentence, status=status, code=code))
+    lines = [
+        f"HTTP/1.1 {status.value} {status.phrase}",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+        "connection: close",
+    ]
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        lines.append("retry-after: 5")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def allow_connections(most: int) -> None:
+    """Let the process have the descriptors that so many connections need, where the system does."""
+    needed = most + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        least = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least, hard))

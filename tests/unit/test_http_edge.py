@@ -1,0 +1,146 @@
+"""Raw bytes on a real socket, with a small application behind the service's own listener."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from app.http_edge import EdgeLimits
+from app.server import Listener, bind
+
+LIMITS = EdgeLimits(header_timeout_s=0.3, max_header_bytes=2000, max_headers=20, max_connections=5)
+GOOD = b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n"
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    size = 0
+    while True:
+        message = await receive()
+        size += len(message.get("body", b""))
+        if not message.get("more_body"):
+            break
+    headers = [(b"content-length", str(len(str(size))).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": str(size).encode()})
+
+
+def with_listener(use: Callable[[int], Awaitable[Any]]) -> Any:
+    async def run() -> Any:
+        sock = bind("127.0.0.1", 0, "a port")
+        listener = Listener(echo, sock, LIMITS)
+        serving = asyncio.create_task(listener.run_until_stopped())
+        try:
+            async with asyncio.timeout(20):
+                return await use(sock.getsockname()[1])
+        finally:
+            listener.should_exit = True
+            await serving
+
+    return asyncio.run(run())
+
+
+def exchange(*chunks: bytes, pause_s: float = 0) -> bytes:
+    """All that comes back on one connection until the server closes it."""
+
+    async def use(port: int) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        reading = asyncio.create_task(reader.read())
+        for chunk in chunks:
+            if not reading.done():
+                writer.write(chunk)
+                await asyncio.sleep(pause_s)
+        try:
+            return await reading
+        finally:
+            writer.close()
+
+    answer: bytes = with_listener(use)
+    return answer
+
+
+def refused(answer: bytes, status: int) -> dict[str, Any]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"connection: close" in head
+    error: dict[str, Any] = json.loads(body)["error"]
+    return error
+
+
+def test_a_request_within_the_limits_is_served_and_the_next_one_too() -> None:
+    large = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9000\r\n\r\n" + b"x" * 9000
+    answer = exchange(
+        GOOD, large, GOOD, b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n", pause_s=0.1
+    )
+    assert answer.count(b"HTTP/1.1 200 OK") == 4
+    assert b"9000" in answer
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\na: " + b"x" * 3000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\na: " + b"x" * 3000,
+        b"GET /" + b"x" * 3000,
+        b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 21 + b"\r\n",
+    ],
+)
+def test_a_head_that_is_too_large_is_a_431(head: bytes) -> None:
+    assert refused(exchange(head), 431)["code"] == "headers_too_large"
+
+
+def test_a_head_that_comes_too_slowly_is_a_408() -> None:
+    slow = [b"GET / HTTP/1.1\r\n", *[b"a: b\r\n"] * 5]
+    assert refused(exchange(*slow, pause_s=0.15), 408)["code"] == "header_timeout"
+
+
+def test_a_later_head_is_timed_like_the_first() -> None:
+    answer = exchange(GOOD, b"GET / HT", pause_s=0.1)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"HTTP/1.1 408" in answer
+
+
+def test_empty_lines_do_not_keep_a_connection() -> None:
+    assert b"HTTP/1.1 408" in exchange(GOOD, *[b"\r\n"] * 6, pause_s=0.1)
+
+
+def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
+    assert exchange() == b""
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"NONSENSE\r\n\r\n",
+        b"POST / HTTP/1.1\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
+        b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
+        b"GET / HTTP/1.1\r\na : b\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01",
+    ],
+)
+def test_what_is_no_http_is_a_400_in_the_envelope(head: bytes) -> None:
+    assert refused(exchange(head), 400)["code"] == "invalid_http"
+
+
+def test_anthropics_route_gets_anthropics_envelope() -> None:
+    answer = exchange(b"GET /v1/messages HTTP/1.1\r\n" + b"a: b\r\n" * 21 + b"\r\n")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["type"] == "error"
+
+
+def test_one_connection_too_many_is_a_503_and_the_others_go_on() -> None:
+    async def use(port: int) -> None:
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        reader, late = await asyncio.open_connection("127.0.0.1", port)
+        answer = await reader.read()
+        assert refused(answer, 503)["code"] == "too_many_connections"
+        assert b"retry-after" in answer
+        reader, writer = idle[0]
+        writer.write(GOOD)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        for each in (late, *(writer for _, writer in idle)):
+            each.close()
+
+    with_listener(use)
