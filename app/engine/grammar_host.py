@@ -25,6 +25,7 @@ from app.core.grammar_trial import Job, Trial, Verdict
 _NICE = 10  # the engine and the event loop come first
 _MAX_BYTES = 2 << 30
 _POLL_S = 0.005
+_NUM_STEPS = 32
 # Where in the compiler's sources an error arose.
 _ORIGIN = re.compile(r"^\[[\d:]*\]\s*\S*?:\d+:\s*")
 
@@ -72,7 +73,7 @@ class Host:
         return Verdict(trial.number)
 
     def compile(self, kind: str, text: str) -> None:
-        """As vLLM's backend does, and the first step of using it."""
+        """As vLLM's backend does. Raises whatever the compiler does."""
         if kind == "json":
             compiled = self.compiler.compile_json_schema(text)
         elif kind == "regex":
@@ -83,9 +84,20 @@ class Host:
             compiled = self.compiler.compile_grammar(text)
         else:
             compiled = self.compiler.compile_lark(text)
-        matcher = xgrammar.GrammarMatcher(compiled)
+        self.walk(xgrammar.GrammarMatcher(compiled))
+
+    def walk(self, matcher: Any) -> None:
+        """Take the first steps of an answer. Raises ValueError where no token may follow: a grammar
+        like `root ::= root "a"` compiles, and leaves the sampler nothing to choose from."""
         mask = xgrammar.allocate_token_bitmask(1, self.tokenizer.vocab_size)
-        matcher.fill_next_token_bitmask(mask, 0)
+        for _ in range(_NUM_STEPS):
+            matcher.fill_next_token_bitmask(mask, 0)
+            token = first_allowed(mask[0].tolist())
+            if token is None:
+                raise ValueError("it allows no answer")
+            matcher.accept_token(token)
+            if matcher.is_terminated():
+                return
 
     def reap(self) -> None:
         """Say of each fork that was ended by a signal that it was; the others have spoken."""
@@ -96,6 +108,14 @@ class Host:
             del self.running[pid]
             if os.WIFSIGNALED(status):
                 say(Verdict(number, signal=os.WTERMSIG(status)))
+
+
+def first_allowed(words: list[int]) -> int | None:
+    """The lowest bit that is set in a mask of 32-bit words."""
+    for index, word in enumerate(words):
+        if word:
+            return index * 32 + (word & -word).bit_length() - 1
+    return None
 
 
 def bound_memory() -> None:

@@ -94,8 +94,12 @@ class GatewayProcess:
         """Its descendants that are vLLM's engine core."""
         import psutil
 
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child.pid for child in children if "EngineCore" in " ".join(child.cmdline())]
+        found: list[int] = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # a trial of a grammar that just ended
+                if "EngineCore" in " ".join(child.cmdline()):
+                    found.append(child.pid)
+        return found
 
     def stop(self) -> int:
         if self.process.poll() is None:

@@ -29,6 +29,8 @@ BAD: tuple[tuple[Any, str], ...] = (
     ("regex", "["),
     ("regex", "foo**"),
     ("grammar", "root ::="),
+    ("grammar", 'root ::= root "a"'),
+    ("grammar", 'root ::= "a" b\nb ::= b "c"'),
     ("grammar", "start: a"),
     ("json", '{"type": "stsring"}'),
     ("structural_tag", "{}"),
