@@ -27,7 +27,8 @@ from app.core.preflight import check_model
 from app.core.quality import prove
 from app.core.quota import QuotaBook
 from app.core.request_rules import RequestRules
-from app.core.state import Phase, ServiceState
+from app.core.start_times import StartTimes
+from app.core.state import ServiceState
 from app.core.version import VERSION
 from app.engine.processes import kill_children
 from app.http_edge import EdgeLimits, allow_connections
@@ -145,6 +146,8 @@ class Service:
         self.plan: Plan | None = None
         metrics = Metrics(REGISTRY)
         metrics.engine_silence.set_function(lambda: self.heartbeat.silent_s)
+        self.times = StartTimes()
+        self.state.once_ready(self.show_start_times)
         self.state.observers.append(metrics.show_phase)
         self.state.observers.append(lambda phase: logger.info("state", extra={"state": phase}))
         self.key_watch = KeyFileWatch(Path(settings.auth.keys_file), metrics.show_key_file)
@@ -194,13 +197,17 @@ class Service:
         token = self.settings.model.hf_token
         secret = token.get_secret_value() if token else None
         prepare_environment(options, self.settings.log.level, secret, os.environ)
-        self.check_machine(options)
-        self.resources.recovery = prove(options.model, self.settings.quality.min_recovery)
+        with self.times.phase("checks"):
+            self.check_machine(options)
+            self.resources.recovery = prove(options.model, self.settings.quality.min_recovery)
         logger.info("importing vLLM")
-        from app.engine.serving import Engine
+        with self.times.phase("imports"):
+            from app.engine.serving import Engine
 
         logger.info("loading the model", extra={"model": options.model})
-        return Engine(options, wanted_scheme(self.settings), self.settings.limits.compile_timeout_s)
+        with self.times.phase("engine"):
+            timeout_s = self.settings.limits.compile_timeout_s
+            return Engine(options, wanted_scheme(self.settings), timeout_s)
 
     def check_machine(self, options: EngineOptions) -> None:
         """Raises a StartError for what cannot work here, before any weight is read."""
@@ -212,7 +219,8 @@ class Service:
 
     async def connect(self, engine: Any) -> None:
         self.resources.engine = engine
-        await engine.connect(self.app.state)
+        with self.times.phase("warm_up"):
+            await engine.connect(self.app.state)
         fast_path = self.settings.server.fast_path == "auto"
         join_engine(self.app, engine.routers, engine.fast_routes if fast_path else None)
         await asyncio.to_thread(self.app.openapi)  # once, now; a second of work for vLLM's models
@@ -226,6 +234,12 @@ class Service:
         logger.info("loaded", extra=extra)
         if self.plan is not None:
             self.show_memory(compare_loaded(self.plan, loaded))
+
+    def show_start_times(self) -> None:
+        """From `exec` to ready: in the log and in the metrics."""
+        self.resources.metrics.show_start(self.times.seconds)
+        rounded = {f"{name}_s": round(spent, 1) for name, spent in self.times.seconds.items()}
+        logger.info("started", extra=rounded | {"total_s": round(self.times.total_s, 1)})
 
     def show_memory(self, compared: Sequence[Compared]) -> None:
         """How right the plan was: in the log, in the metrics, in /admin/status."""
@@ -278,7 +292,8 @@ async def serve(effective: EffectiveSettings, local_key: str | None) -> int:
     address = service.listeners[0].address
     logger.info("listening", extra={"address": address})
     if local_key:
-        announce_once(service, address, local_key)
+        model = service.resources.model_name
+        service.state.once_ready(lambda: show_local_key(address, local_key, model))
     listening = [asyncio.create_task(each.run_until_stopped()) for each in service.listeners]
     watching = asyncio.create_task(service.key_watch.run())
     try:
@@ -289,17 +304,6 @@ async def serve(effective: EffectiveSettings, local_key: str | None) -> int:
         if service.journal is not None:
             await asyncio.to_thread(service.journal.close)
     return lifecycle.exit_code
-
-
-def announce_once(service: Service, address: str, local_key: str) -> None:
-    """Show the key when the service is ready for the first time; it may be saturated in between."""
-
-    def announce(phase: Phase) -> None:
-        if phase is Phase.READY:
-            service.state.observers.remove(announce)
-            show_local_key(address, local_key, service.resources.model_name)
-
-    service.state.observers.append(announce)
 
 
 def leave(code: int) -> NoReturn:

@@ -1,6 +1,6 @@
 """Every metric of ours. Label values come from the route table, the key file and constants."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -154,6 +154,12 @@ class Metrics:
             "How long the engine has not answered the heartbeat, which is sent every second.",
             registry=registry,
         )
+        self.start = Gauge(
+            "gateway_start_seconds",
+            "Where the time of the start went: process, checks, imports, engine, warm_up.",
+            ["phase"],
+            registry=registry,
+        )
         self.state = Gauge(
             "gateway_state", "1 for the state the service is in.", ["state"], registry=registry
         )
@@ -180,6 +186,10 @@ class Metrics:
     def reserved(self, tenant: str, num_requests: int, num_tokens: int) -> None:
         self.tenant_running.labels(tenant).inc(num_requests)
         self.tenant_reserved.labels(tenant).inc(num_tokens)
+
+    def show_start(self, seconds: Mapping[str, float]) -> None:
+        for phase, spent in seconds.items():
+            self.start.labels(phase).set(spent)
 
     def show_model(self, loaded: LoadedModel, vllm_version: str) -> None:
         self.build.labels(VERSION, vllm_version).set(1)

@@ -62,6 +62,16 @@ class ServiceState:
         for observe in tuple(self.observers):  # one may take itself off
             observe(phase)
 
+    def once_ready(self, act: Callable[[], None]) -> None:
+        """`act()` when it is ready for the first time; it may be saturated and ready again."""
+        pending = [act]
+
+        def observe(phase: Phase) -> None:
+            if phase is Phase.READY and pending:
+                pending.pop()()
+
+        self.observers.append(observe)
+
     @property
     def is_alive(self) -> bool:
         return self.phase not in _FAILED

@@ -1,8 +1,12 @@
 """The series on /metrics after real requests."""
 
+import time
+
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+
+from tests.integration.gateway_process import GatewayProcess
 
 CHAT = {"model": "bundled", "messages": [{"role": "user", "content": "What is 12 + 5?"}]}
 
@@ -63,6 +67,23 @@ def test_kernel_state_and_vllms_own_series_are_shown(client: httpx.Client) -> No
         "vllm:num_requests_waiting",
         "vllm:kv_cache_usage_perc",
     } <= names
+
+
+def test_the_start_says_where_its_time_went(gateway: GatewayProcess, client: httpx.Client) -> None:
+    phases = ("process", "checks", "imports", "engine", "warm_up")
+    found = samples(client)
+    spent = {
+        phase: found[("gateway_start_seconds", frozenset({("phase", phase)}))] for phase in phases
+    }
+    assert all(seconds > 0 for seconds in spent.values())
+    (line,) = [line for line in gateway.log() if line["message"] == "started"]
+    assert line["total_s"] == pytest.approx(sum(spent.values()), abs=0.1)
+
+
+def test_the_engine_answers_the_heartbeat(client: httpx.Client) -> None:
+    for _ in range(6):
+        assert samples(client)[("gateway_engine_silence_seconds", frozenset())] < 3
+        time.sleep(0.5)
 
 
 def test_labels_are_bounded_whatever_clients_send(client: httpx.Client) -> None:

@@ -122,3 +122,13 @@ def test_a_meter_says_what_does_not_fit_with_the_numbers() -> None:
     assert "29" in sentence
     assert "max_completion_tokens asks for 100" in sentence
     assert not Meter().overflow(128, 128)
+
+
+def test_what_waits_for_ready_is_done_once_though_the_service_comes_back_to_it() -> None:
+    state, done = ServiceState(), list[str]()
+    state.once_ready(lambda: done.append("shown"))
+    state.enter(Phase.LOADING)
+    assert not done
+    for phase in (Phase.READY, Phase.SATURATED, Phase.READY):
+        state.enter(phase)
+    assert done == ["shown"]
