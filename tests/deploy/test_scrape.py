@@ -15,7 +15,11 @@ from tests.deploy.promql import (
     rule_expressions,
     rules,
 )
-from tests.integration.gateway_process import GatewayProcess, running_gateway
+from tests.integration.gateway_process import (
+    START_TIMEOUT_S,
+    GatewayProcess,
+    running_gateway,
+)
 
 CHAT = {"model": "bundled", "messages": [{"role": "user", "content": "What is 12 + 5?"}]}
 # Made by their first event, which the traffic below does not bring about.
@@ -31,7 +35,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusS
         target = gateway.management_url.removeprefix("http://")
         folder = tmp_path_factory.mktemp("prometheus")
         with running_prometheus(folder, target) as server:
-            gateway.wait_ready()
+            # Not by asking /v1 meanwhile: 503 while it loads would count against the objective.
+            server.wait_for('gateway_state{state="ready"} == 1', START_TIMEOUT_S)
             for _ in range(3):
                 make_traffic(gateway)
                 time.sleep(2.5)
