@@ -19,6 +19,7 @@ from app.api.resources import Resources
 from app.core.admission import Admission
 from app.core.engine_options import EngineOptions, split_extra
 from app.core.errors import AppError
+from app.core.fair_queue import FairQueue, QueueBounds
 from app.core.heartbeat import Heartbeat
 from app.core.logs import configure_logging
 from app.core.memory.comparison import Compared, compare_loaded
@@ -37,7 +38,7 @@ from app.server import Listener, bind, on_termination
 from app.settings.key_watch import KeyFileWatch
 from app.settings.loading import EffectiveSettings, Sources, load_settings
 from app.settings.local_key import ensure_local_key, show_local_key
-from app.settings.model import Settings, UsageSettings
+from app.settings.model import QueueSettings, Settings, UsageSettings
 from app.usage.journal import UsageJournal
 
 logger = logging.getLogger("gateway")
@@ -123,6 +124,11 @@ def engine_options(settings: Settings) -> EngineOptions:
     )
 
 
+def make_queue(settings: QueueSettings, metrics: Metrics) -> FairQueue:
+    bounds = QueueBounds(settings.max_waiting, settings.max_wait_s, settings.kv_cache_high)
+    return FairQueue(bounds, metrics)
+
+
 def open_journal(settings: UsageSettings, metrics: Metrics) -> UsageJournal | None:
     if settings.directory is None:
         return None
@@ -158,8 +164,9 @@ class Service:
             version=VERSION,
             model_name=settings.model.name,
         )
+        self.queue = make_queue(settings.queue, metrics)
         self.resources.admission = Admission(
-            QuotaBook(), settings.limits.default_max_tokens, metrics
+            QuotaBook(), self.queue, settings.limits.default_max_tokens, metrics
         )
         self.journal = open_journal(settings.usage, metrics)
         if self.journal is not None:
@@ -225,6 +232,10 @@ class Service:
         join_engine(self.app, engine.routers, engine.fast_routes if fast_path else None)
         await asyncio.to_thread(self.app.openapi)  # once, now; a second of work for vLLM's models
         loaded = engine.loaded
+        engine.watch_kv_cache(self.queue.note_kv_cache)
+        lookahead = self.settings.queue.lookahead
+        most = loaded.max_num_seqs
+        self.queue.open(most, max(1, most // 16) if lookahead is None else lookahead)
         self.resources.metrics.show_model(loaded, engine.version)
         extra = {
             "scheme": loaded.scheme,

@@ -128,6 +128,19 @@ class Metrics:
             ["tenant"],
             registry=registry,
         )
+        self.queue_wait = Histogram(
+            "gateway_queue_wait_seconds",
+            "How long a prompt waited in the gateway for a place in the engine.",
+            ["tenant"],
+            buckets=(0.001, *TTFT_BUCKETS),
+            registry=registry,
+        )
+        self.queue_waiting = Gauge(
+            "gateway_queue_waiting",
+            "Prompts that wait in the gateway for a place in the engine.",
+            ["tenant"],
+            registry=registry,
+        )
         self.build = Gauge(
             "gateway_build_info", "1, with versions.", ["version", "vllm"], registry=registry
         )
@@ -190,6 +203,12 @@ class Metrics:
     def show_start(self, seconds: Mapping[str, float]) -> None:
         for phase, spent in seconds.items():
             self.start.labels(phase).set(spent)
+
+    def waiting(self, tenant: str, change: int) -> None:
+        self.queue_waiting.labels(tenant).inc(change)
+
+    def admitted(self, tenant: str, waited_s: float) -> None:
+        self.queue_wait.labels(tenant).observe(waited_s)
 
     def show_model(self, loaded: LoadedModel, vllm_version: str) -> None:
         self.build.labels(VERSION, vllm_version).set(1)

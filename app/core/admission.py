@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.core.errors import InvalidRequest, RequestError, Unavailable
+from app.core.fair_queue import FairQueue, Place, QueueObserver
 from app.core.keys import Key
 from app.core.quota import Grant, Owner, QuotaExceeded, Standing
 from app.core.tenants import Tenant
@@ -21,7 +22,7 @@ class QuotaStore(Protocol):
     def standings(self, owners: Sequence[Owner]) -> Mapping[str, Standing]: ...
 
 
-class AdmissionObserver(Protocol):
+class AdmissionObserver(QueueObserver, Protocol):
     """What the metrics hear."""
 
     def refused(self, tenant: str, reason: str) -> None: ...
@@ -34,6 +35,7 @@ class Admission:
     """Opens a ticket for each request. `default_max_tokens` bounds what names no length."""
 
     store: QuotaStore
+    queue: FairQueue
     default_max_tokens: int
     observer: AdmissionObserver
 
@@ -44,7 +46,8 @@ class Admission:
 class Ticket:
     """One HTTP request. It may start several prompts; it is one request with all their tokens.
 
-    `refusal` is the error it was refused with, for answers that vLLM words itself.
+    `refusal` is the error it was refused with, for answers that vLLM words itself; `waited_s` is
+    how long its prompts have waited for places in the engine.
     """
 
     def __init__(self, admission: Admission, key: Key, tenant: Tenant) -> None:
@@ -54,11 +57,13 @@ class Ticket:
             Owner(f"tenant:{tenant.name}", f"The tenant {tenant.name}", tenant.limits),
         )
         self.refusal: RequestError | None = None
+        self.waited_s = 0.0
         self.standings: Mapping[str, Standing] = {}
         self._grant: Grant | None = None
         self._turn = asyncio.Lock()
         self._is_closed = False
         self._prompt_tokens = 0
+        self._places: list[Place] = []
 
     @property
     def is_decided(self) -> bool:
@@ -87,40 +92,69 @@ class Ticket:
             self.admission.observer.refused(self.tenant.name, limit)
             raise self.refusal
 
-    async def enter(self, prompt_tokens: int, completion_tokens: int) -> None:
-        """Reserve for a prompt and all its completions; returns when the engine may have it.
+    async def enter(self, num_prompt: int, num_completion: int, num_sequences: int) -> Place:
+        """Reserve for a prompt and all its completions, and wait until the engine may have it.
+        Give the place to `leave` when the engine has done with it.
 
         Raises a RequestError, which `refusal` then is.
         """
-        async with self._turn:
+        try:
+            grant = await self._reserve(num_prompt + num_completion)
+            place = await self._queue(num_prompt, num_sequences)
+        except RequestError as error:
             if self._is_closed:
-                raise Unavailable("The request is over.", code="stopped")
-            try:
-                await self._reserve(prompt_tokens + completion_tokens)
-            except RequestError as error:
-                self.refusal = error
-                limit = error.limit if isinstance(error, QuotaExceeded) else error.code
-                self.admission.observer.refused(self.tenant.name, limit)
                 raise
-            finally:
-                self.standings = self.admission.store.standings(self.owners)
-        self._prompt_tokens += prompt_tokens
+            self.refusal = error
+            limit = error.limit if isinstance(error, QuotaExceeded) else error.code
+            self.admission.observer.refused(self.tenant.name, limit)
+            raise
+        await self.admission.store.start(grant)
+        self.standings = self.admission.store.standings(self.owners)
+        self._prompt_tokens += num_prompt
+        return place
 
-    async def _reserve(self, tokens: int) -> None:
+    async def _reserve(self, tokens: int) -> Grant:
         store, observer = self.admission.store, self.admission.observer
-        if self._grant is None:
-            self._grant = await store.reserve(self.owners, tokens)
-            observer.reserved(self.tenant.name, 1, tokens)
-            await store.start(self._grant)
-        else:
-            await store.extend(self._grant, tokens)
-            observer.reserved(self.tenant.name, 0, tokens)
+        async with self._turn:
+            self._refuse_when_closed()
+            try:
+                if self._grant is None:
+                    self._grant = await store.reserve(self.owners, tokens)
+                    observer.reserved(self.tenant.name, 1, tokens)
+                else:
+                    await store.extend(self._grant, tokens)
+                    observer.reserved(self.tenant.name, 0, tokens)
+            finally:
+                self.standings = store.standings(self.owners)
+            return self._grant
+
+    async def _queue(self, num_prompt: int, num_sequences: int) -> Place:
+        queue, tenant = self.admission.queue, self.tenant
+        place = await queue.enter(
+            tenant.name, tenant.weight, self.key.priority, num_sequences, num_prompt
+        )
+        self.waited_s += place.waited_s
+        self._places.append(place)
+        if self._is_closed:
+            queue.leave(place)
+            self._refuse_when_closed()
+        return place
+
+    def _refuse_when_closed(self) -> None:
+        if self._is_closed:
+            raise Unavailable("The request is over.", code="stopped")
+
+    def leave(self, place: Place) -> None:
+        """The engine has done with it."""
+        self.admission.queue.leave(place)
 
     async def close(self, completion_tokens: int) -> None:
         """The request is over: the prompts that the engine got and `completion_tokens` are used,
         the rest comes back. The first call counts."""
+        self._is_closed = True
+        for place in self._places:
+            self.leave(place)
         async with self._turn:
-            self._is_closed = True
             grant, self._grant = self._grant, None
             if grant is None:
                 return
@@ -148,6 +182,9 @@ def as_duration(seconds: float) -> str:
 
 class SilentObserver:
     """For when nobody listens."""
+
+    def waiting(self, tenant: str, change: int) -> None: ...
+    def admitted(self, tenant: str, waited_s: float) -> None: ...
 
     def refused(self, tenant: str, reason: str) -> None: ...
     def reserved(self, tenant: str, num_requests: int, num_tokens: int) -> None: ...

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from app.core.errors import NotFound, SettingsError
+from app.core.fair_queue import Priority
 from app.core.key_limits import NO_LIMITS, Limits, make_limits
 from app.core.routes import Scope
 from app.core.tenants import Tenant
@@ -35,7 +36,7 @@ class Key:
     """A key by its name and digest; `repr` shows no digest.
 
     `tenant` is who uses it, `models` what it may ask for (None: every model), `expires` when it
-    ends, `limits` what it may use.
+    ends, `limits` what it may use, `priority` its band in the queue.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Key:
     expires: datetime | None = None
     retired: tuple[RetiredDigest, ...] = ()
     limits: Limits = NO_LIMITS
+    priority: Priority = Priority.NORMAL
 
     def __repr__(self) -> str:
         return f"Key({self.name!r}, {sorted(self.scopes)})"
@@ -89,6 +91,7 @@ def make_key(
     expires: object = None,
     retired: Iterable[RetiredDigest] = (),
     limits: object = None,
+    priority: object = None,
 ) -> Key:
     """A checked key; without a tenant it is its own. Raises SettingsError naming what is wrong."""
     checked = check_name(name, "key")
@@ -102,6 +105,7 @@ def make_key(
         None if expires is None else parse_time(expires, f"{label}: expires"),
         tuple(retired),
         make_limits({} if limits is None else limits, label),
+        Priority.NORMAL if priority is None else parse_priority(label, priority),
     )
 
 
@@ -130,6 +134,13 @@ def parse_scope(label: str, scope: object) -> Scope:
         known = ", ".join(Scope)
         raise SettingsError(f"{label}: scope {str(scope)[:40]!r} is none of {known}.")
     return Scope(str(scope))
+
+
+def parse_priority(label: str, priority: object) -> Priority:
+    if priority not in list(Priority):
+        known = ", ".join(Priority)
+        raise SettingsError(f"{label}: priority {str(priority)[:40]!r} is none of {known}.")
+    return Priority(str(priority))
 
 
 def check_model(label: str, model: object) -> str:

@@ -29,6 +29,11 @@ class Meter:
     finish_reason: str | None = None
     ticket: Ticket | None = None
 
+    @property
+    def waited_s(self) -> float | None:
+        """In the gateway's queue; None where there is none."""
+        return self.ticket.waited_s if self.ticket else None
+
     def note_asked(self, body: Mapping[str, Any]) -> None:
         if isinstance(model := body.get("model"), str):
             self.model = model

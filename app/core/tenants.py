@@ -8,12 +8,14 @@ from app.core.key_limits import NO_LIMITS, Limits, make_limits
 
 @dataclass(frozen=True)
 class Tenant:
-    """`shares_cache`: its prompts may meet those of other such tenants in the prefix cache, where
-    the time to the first token tells whether somebody has sent the same beginning."""
+    """`weight`: its share of the engine against others'. `shares_cache`: its prompts may meet those
+    of other such tenants in the prefix cache, where the time to the first token tells whether
+    somebody has sent the same beginning."""
 
     name: str
     limits: Limits = NO_LIMITS
     shares_cache: bool = False
+    weight: float = 1.0
 
     def cache_salt(self, asked: str | None) -> str | None:
         """vLLM's cache salt for a request of this tenant that asks for the salt `asked`.
@@ -25,9 +27,13 @@ class Tenant:
         return f"{self.name}:{asked or ''}"
 
 
-def make_tenant(name: str, limits: object, shares_cache: object) -> Tenant:
+def make_tenant(
+    name: str, limits: object, shares_cache: object = False, weight: object = 1
+) -> Tenant:
     """A checked tenant. Raises SettingsError naming what is wrong."""
     label = f"tenant {name!r}"
     if not isinstance(shares_cache, bool):
         raise SettingsError(f"{label}: shares_cache has to be true or false.")
-    return Tenant(name, make_limits(limits, label), shares_cache)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1000:
+        raise SettingsError(f"{label}: weight has to be a number above 0, 1000 at most.")
+    return Tenant(name, make_limits(limits, label), shares_cache, float(weight))

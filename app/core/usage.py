@@ -28,6 +28,7 @@ class UsageRecord:
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    queue_ms: float | None
     ttft_ms: float | None
     duration_ms: float
     finish_reason: str | None

@@ -17,6 +17,7 @@ from app.core.engine_options import EngineOptions
 from app.core.errors import SettingsError, StartError
 from app.core.loaded_model import LoadedModel
 from app.core.preflight import refuse_other_checkpoint
+from app.engine.kv_cache_watch import KvCacheWatch
 from app.engine.metered import MeteredAsyncLLM
 from app.engine.processes import watched_engine_processes
 
@@ -29,6 +30,7 @@ class BuiltEngine:
     """The running engine and the parsed arguments that vLLM's serving objects ask for."""
 
     client: MeteredAsyncLLM
+    kv_cache_watch: KvCacheWatch
     arguments: argparse.Namespace
 
 
@@ -66,17 +68,20 @@ def build_engine(options: EngineOptions, wanted_scheme: str | None) -> BuiltEngi
         ) from error
     scheme = parse_scheme(config.model_config.hf_config.to_dict(), options.model)
     refuse_other_checkpoint(scheme, wanted_scheme, options.model)
+    watch = KvCacheWatch()
     try:
         with watched_engine_processes():
             client = MeteredAsyncLLM.from_vllm_config(
-                config, usage_context=UsageContext.OPENAI_API_SERVER
+                config,
+                usage_context=UsageContext.OPENAI_API_SERVER,
+                stat_loggers=[lambda *_: watch],
             )
     except (RuntimeError, ValueError, OSError) as error:
         raise StartError(
             f"The engine did not start ({first_line(error)}); its own words are above, on standard "
             f"error."
         ) from error
-    return BuiltEngine(client, arguments)
+    return BuiltEngine(client, watch, arguments)
 
 
 def first_line(error: BaseException) -> str:

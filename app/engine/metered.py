@@ -33,13 +33,14 @@ class MeteredAsyncLLM(AsyncLLM):  # type: ignore[misc]
         longest = self.model_config.max_model_len
         if sentence := meter.overflow(num_prompt, longest):
             raise VLLMValidationError(sentence, parameter=meter.asked_in or None)
-        num_completion = 0
+        need = (num_prompt, 0, sampling_params.n)
         if ticket := meter.ticket:
             num_completion = bound_completion(meter, ticket, sampling_params, longest - num_prompt)
+            need = (num_prompt, num_completion, sampling_params.n)
             prompt = salted(prompt, ticket)
         outputs = self._generate(prompt, sampling_params, request_id, options)
         is_cumulative = sampling_params.output_kind is RequestOutputKind.CUMULATIVE
-        return metered(outputs, meter, is_cumulative, (num_prompt, num_completion))
+        return metered(outputs, meter, is_cumulative, need)
 
     def _generate(
         self, prompt: Any, params: SamplingParams, request_id: str, options: dict[str, Any]
@@ -75,33 +76,42 @@ async def metered(
     outputs: AsyncGenerator[RequestOutput, None],
     meter: Meter,
     is_cumulative: bool,
-    tokens: tuple[int, int],
+    need: tuple[int, int, int],
 ) -> AsyncGenerator[RequestOutput, None]:
-    """`outputs` unchanged, once there is quota for `tokens` (of the prompt, of the completions);
-    until then the engine knows nothing of them. Closing this closes them, which aborts the request
-    in the engine."""
+    """`outputs` unchanged, once there is quota and a place for `need` (tokens of the prompt and of
+    the completions, sequences); until then the engine knows nothing of them. Closing this closes
+    them, which aborts the request in the engine."""
     seen: dict[int, int] | None = {} if is_cumulative else None
     is_first = True
-    async with aclosing(outputs):
-        if meter.ticket is not None:
-            await meter.ticket.enter(*tokens)
-        async for output in outputs:
-            if is_first:
-                is_first = False
-                meter.prompt_tokens += len(output.prompt_token_ids or ())
-                meter.cached_tokens += output.num_cached_tokens or 0
-            count_completion(meter, output, seen)
-            yield output
+    place = await meter.ticket.enter(*need) if meter.ticket else None
+    try:
+        async with aclosing(outputs):
+            async for output in outputs:
+                if is_first:
+                    is_first = False
+                    meter.prompt_tokens += len(output.prompt_token_ids or ())
+                    meter.cached_tokens += output.num_cached_tokens or 0
+                num_new = count_completion(meter, output, seen)
+                if place is not None:
+                    place.charge(num_new)
+                yield output
+    finally:
+        if meter.ticket and place:
+            meter.ticket.leave(place)
 
 
-def count_completion(meter: Meter, output: RequestOutput, seen: dict[int, int] | None) -> None:
-    """Add the new tokens of `output`. `seen`: tokens counted so far, where outputs repeat them."""
+def count_completion(meter: Meter, output: RequestOutput, seen: dict[int, int] | None) -> int:
+    """Add the new tokens of `output`; returns how many. `seen`: tokens counted so far, where
+    outputs repeat them."""
+    num_new = 0
     for sequence in output.outputs:
         num_tokens = len(sequence.token_ids)
         if seen is not None:
             total = num_tokens
             num_tokens -= seen.get(sequence.index, 0)
             seen[sequence.index] = total
-        meter.completion_tokens += num_tokens
+        num_new += num_tokens
         if sequence.finish_reason is not None:
             meter.finish_reason = sequence.finish_reason
+    meter.completion_tokens += num_new
+    return num_new

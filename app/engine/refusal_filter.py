@@ -3,11 +3,16 @@
 import logging
 
 from app.core.errors import RequestError
+from app.core.meter import current_meter
 
 
 def is_worth_logging(record: logging.LogRecord) -> bool:
-    raised = record.exc_info[1] if record.exc_info else None
-    return not isinstance(raised, RequestError)
+    """Not a traceback of a request that was refused: vLLM's converters also stumble over it."""
+    if not record.exc_info:
+        return True
+    meter = current_meter.get()
+    was_refused = meter is not None and meter.ticket is not None and meter.ticket.refusal
+    return not (was_refused or isinstance(record.exc_info[1], RequestError))
 
 
 def filter_refusals() -> None:

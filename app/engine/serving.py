@@ -85,6 +85,10 @@ class Engine:
         """vLLM's routers; the caller takes from them what its route table has."""
         return ROUTERS
 
+    def watch_kv_cache(self, observe: Callable[[float], None]) -> None:
+        """Call `observe` with the share of the KV cache in use, whenever the engine tells."""
+        self._built.kv_cache_watch.observe = observe
+
     @property
     def version(self) -> str:
         return str(vllm.__version__)

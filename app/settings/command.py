@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from app.core.errors import SettingsError
+from app.core.fair_queue import Priority
 from app.core.key_limits import LIMIT_NAMES
 from app.core.keys import Key, RetiredDigest, check_name, create_secret, digest_of, make_key
 from app.core.routes import Scope
-from app.core.tenants import Tenant
+from app.core.tenants import Tenant, make_tenant
 from app.settings.durations import parse_duration
 from app.settings.key_file import editing, read_keys
 
@@ -45,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of {', '.join(LIMIT_NAMES)}; LIMIT=none takes it away",
     )
     limit.add_argument("--tenant", action="store_true", help="NAME is a tenant")
+    weight = actions.add_parser("weight", help="set a tenant's share of the engine")
+    weight.add_argument("name")
+    weight.add_argument("weight", type=float, help="against 1 of a tenant that has none")
     for action in actions.choices.values():
         action.add_argument(
             "--file", type=Path, default=DEFAULT_FILE, help=f"default: {DEFAULT_FILE}"
@@ -68,6 +72,11 @@ def add_create(create: argparse.ArgumentParser) -> None:
         help="what it may ask for; may be given several times (default: every model)",
     )
     create.add_argument(
+        "--priority",
+        choices=list(map(str, Priority)),
+        help="its band where requests wait (default: normal)",
+    )
+    create.add_argument(
         "--expires-in", type=parse_duration, metavar="90d", help="default: it does not expire"
     )
 
@@ -85,6 +94,7 @@ def create_key(arguments: argparse.Namespace) -> int:
         arguments.scopes or [Scope.INFER],
         tenant=arguments.tenant,
         models=arguments.models,
+        priority=arguments.priority,
         expires=None if lifetime is None else now() + lifetime,
     )
     with editing(arguments.file) as draft:
@@ -142,6 +152,15 @@ def set_limits(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def set_weight(arguments: argparse.Namespace) -> int:
+    name = check_name(arguments.name, "tenant")
+    with editing(arguments.file) as draft:
+        tenant = draft.tenants.get(name) or Tenant(name)
+        weight = make_tenant(name, {}, weight=arguments.weight).weight
+        draft.tenants[name] = replace(tenant, weight=weight)
+    return 0
+
+
 def parse_limit(text: str) -> tuple[str, int | None]:
     """For argparse: LIMIT=NUMBER or LIMIT=none."""
     name, _, value = text.partition("=")
@@ -171,4 +190,5 @@ ACTIONS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "rotate": rotate_key,
     "revoke": revoke_key,
     "limit": set_limits,
+    "weight": set_weight,
 }

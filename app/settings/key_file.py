@@ -12,11 +12,18 @@ from typing import Any
 import yaml
 
 from app.core.errors import SettingsError
+from app.core.fair_queue import Priority
 from app.core.key_limits import Limits
 from app.core.keys import Key, KeyRing, RetiredDigest, check_name, make_key, make_retired
 from app.core.tenants import Tenant, make_tenant
 
-FIELDS = frozenset({"name", "sha256", "scopes", "tenant", "models", "expires", "retired", "limits"})
+FIELDS = frozenset(
+    {
+        *("name", "sha256", "scopes", "tenant", "models", "expires", "retired", "limits"),
+        "priority",
+    }
+)
+TENANT_FIELDS = ("limits", "shares_cache", "weight")
 
 
 def read_keys(path: Path) -> KeyRing:
@@ -81,6 +88,7 @@ def parse_entry(entry: Any, path: Path) -> Key:
         expires=entry.get("expires"),
         retired=[parse_retired(each, entry.get("name")) for each in entry.get("retired", [])],
         limits=entry.get("limits"),
+        priority=entry.get("priority"),
     )
 
 
@@ -89,11 +97,16 @@ def parse_tenants(table: Any, path: Path) -> Iterator[Tenant]:
         raise SettingsError(f"auth.keys_file: tenants of {path} has to be a table by name.")
     for name, entry in table.items():
         checked = check_name(name, "tenant")
-        if not isinstance(entry, dict) or set(entry) - {"limits", "shares_cache"}:
+        if not isinstance(entry, dict) or set(entry) - set(TENANT_FIELDS):
             raise SettingsError(
-                f"auth.keys_file: the tenant {checked!r} may have limits and shares_cache."
+                f"auth.keys_file: the tenant {checked!r} may have {', '.join(TENANT_FIELDS)}."
             )
-        yield make_tenant(checked, entry.get("limits", {}), entry.get("shares_cache", False))
+        yield make_tenant(
+            checked,
+            entry.get("limits", {}),
+            entry.get("shares_cache", False),
+            entry.get("weight", 1),
+        )
 
 
 def parse_retired(entry: Any, name: object) -> RetiredDigest:
@@ -113,6 +126,8 @@ def entry_of(key: Key) -> dict[str, Any]:
         entry["models"] = sorted(key.models)
     if key.expires is not None:
         entry["expires"] = key.expires.isoformat()
+    if key.priority is not Priority.NORMAL:
+        entry["priority"] = str(key.priority)
     if limits := table_of(key.limits):
         entry["limits"] = limits
     if key.retired:
@@ -125,6 +140,8 @@ def entry_of(key: Key) -> dict[str, Any]:
 
 def entry_of_tenant(tenant: Tenant) -> dict[str, Any]:
     entry: dict[str, Any] = {"shares_cache": True} if tenant.shares_cache else {}
+    if tenant.weight != 1:
+        entry["weight"] = tenant.weight
     if limits := table_of(tenant.limits):
         entry["limits"] = limits
     return entry

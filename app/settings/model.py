@@ -124,6 +124,13 @@ class LimitsSettings(Section):
         )
 
 
+class QueueSettings(Section):
+    max_waiting: Positive
+    max_wait_s: Annotated[float, Field(gt=0, le=86_400)]
+    lookahead: Annotated[int, Field(ge=0)] | None
+    kv_cache_high: Annotated[float, Field(gt=0, le=1)]
+
+
 class UsageSettings(Section):
     directory: Text | None
     replica: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$")] | None
@@ -143,5 +150,6 @@ class Settings(Section):
     engine: EngineSettings
     auth: AuthSettings
     limits: LimitsSettings
+    queue: QueueSettings
     usage: UsageSettings
     log: LogSettings

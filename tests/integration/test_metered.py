@@ -14,6 +14,7 @@ from app.core.keys import make_key
 from app.core.meter import Meter, current_meter
 from app.core.quota import QuotaBook, QuotaExceeded
 from app.core.tenants import Tenant
+from tests.unit.core.test_admission import open_queue
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # vLLM's imports have some of their own
@@ -65,7 +66,7 @@ def book() -> QuotaBook:
 def meter(book: QuotaBook, request: pytest.FixtureRequest) -> Iterator[Meter]:
     limits = getattr(request, "param", {})
     key = make_key("k", "0" * 64, ["infer"], tenant="t", limits=limits)
-    meter = Meter(ticket=Admission(book, 20, SilentObserver()).open(key, Tenant("t")))
+    meter = Meter(ticket=Admission(book, open_queue(), 20, SilentObserver()).open(key, Tenant("t")))
     token = current_meter.set(meter)
     yield meter
     current_meter.reset(token)

@@ -15,6 +15,7 @@ from app.core.keys import KeyRing, digest_of, make_key
 from app.core.meter import Meter, current_meter
 from app.core.quota import QuotaBook
 from tests.unit.api.conftest import SECRET, ScriptedEngine, app_with, foreign_error
+from tests.unit.core.test_admission import open_queue
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "bundled"}
@@ -27,7 +28,7 @@ def limited(app: FastAPI, engine: ScriptedEngine) -> Limited:
 
     def make(**limits: int) -> httpx.AsyncClient:
         resources = app.state.resources
-        resources.admission = Admission(QuotaBook(lambda: 1e9), 50, resources.metrics)
+        resources.admission = Admission(QuotaBook(lambda: 1e9), open_queue(), 50, resources.metrics)
         resources.keys.adopt(
             KeyRing([make_key("unit", digest_of(SECRET), ["infer", "metrics"], limits=limits)])
         )
@@ -49,9 +50,10 @@ async def generate(prompt: int = 10, completion: int = 50, used: int = 5) -> Non
     """What MeteredAsyncLLM does with the ticket."""
     mine = meter()
     assert mine.ticket is not None
-    await mine.ticket.enter(prompt, completion)
+    place = await mine.ticket.enter(prompt, completion, 1)
     mine.prompt_tokens += prompt
     mine.completion_tokens += used
+    mine.ticket.leave(place)
 
 
 async def answer(_: Request) -> Any:

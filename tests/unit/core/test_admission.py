@@ -2,8 +2,9 @@ import asyncio
 
 import pytest
 
-from app.core.admission import Admission, Ticket, as_duration
-from app.core.errors import InvalidRequest, RequestError
+from app.core.admission import Admission, SilentObserver, Ticket, as_duration
+from app.core.errors import InvalidRequest, RequestError, Unavailable
+from app.core.fair_queue import FairQueue, QueueBounds
 from app.core.keys import make_key
 from app.core.quota import QuotaBook, QuotaExceeded
 from app.core.tenants import Tenant, make_tenant
@@ -22,6 +23,15 @@ class Heard:
     def reserved(self, tenant: str, num_requests: int, num_tokens: int) -> None:
         self.held = (self.held[0] + num_requests, self.held[1] + num_tokens)
 
+    def waiting(self, tenant: str, change: int) -> None: ...
+    def admitted(self, tenant: str, waited_s: float) -> None: ...
+
+
+def open_queue(num_places: int = 100, max_wait_s: float = 5) -> FairQueue:
+    queue = FairQueue(QueueBounds(100, max_wait_s, 1.0), SilentObserver())
+    queue.open(num_places, lookahead=0)
+    return queue
+
 
 @pytest.fixture
 def heard() -> Heard:
@@ -30,11 +40,11 @@ def heard() -> Heard:
 
 @pytest.fixture
 def admission(heard: Heard) -> Admission:
-    return Admission(QuotaBook(lambda: 1e9), 50, heard)
+    return Admission(QuotaBook(lambda: 1e9), open_queue(), 50, heard)
 
 
 def ticket(admission: Admission, tenant: str = "t", **limits: int) -> Ticket:
-    key = make_key("k", "0" * 64, ["infer"], tenant=tenant, limits=limits)
+    key = make_key(f"key-{tenant}", "0" * 64, ["infer"], tenant=tenant, limits=limits)
     return admission.open(key, Tenant(tenant))
 
 
@@ -62,11 +72,11 @@ def test_several_prompts_are_one_request_with_all_their_tokens(
 ) -> None:
     async def use() -> None:
         opened = ticket(admission, concurrent_requests=1, tokens_per_minute=100)
-        await opened.enter(10, 20)
-        await opened.enter(10, 20)
+        await opened.enter(10, 20, 1)
+        await opened.enter(10, 20, 1)
         assert heard.held == (1, 60)
         with pytest.raises(QuotaExceeded):
-            await opened.enter(10, 31)
+            await opened.enter(10, 31, 1)
         await opened.close(15)
         await opened.close(15)
         assert heard.held == (0, 0)
@@ -81,17 +91,59 @@ def test_a_request_that_never_entered_costs_nothing(admission: Admission, heard:
         opened = ticket(admission, requests_per_minute=1)
         await opened.close(0)
         with pytest.raises(RequestError):
-            await opened.enter(1, 1)
+            await opened.enter(1, 1, 1)
         again = ticket(admission, requests_per_minute=1)
-        await again.enter(1, 1)
+        await again.enter(1, 1, 1)
         assert again.headers["x-ratelimit-remaining-requests"] == "0"
         third = ticket(admission, requests_per_minute=1)
         assert not third.is_decided
         with pytest.raises(QuotaExceeded):
-            await third.enter(1, 1)
+            await third.enter(1, 1, 1)
         assert third.is_decided
         assert third.headers["x-ratelimit-reset-requests"] == "1m0s"
         assert heard.refusals == [("t", "requests_per_minute")]
+
+    asyncio.run(use())
+
+
+def test_a_request_that_leaves_while_it_waits_has_spent_nothing(heard: Heard) -> None:
+    async def use() -> None:
+        queue = open_queue(1)
+        admission = Admission(QuotaBook(lambda: 1e9), queue, 50, heard)
+        first = ticket(admission, "a", requests_per_minute=1)
+        place = await first.enter(1, 1, 1)
+        second = ticket(admission, "b", requests_per_minute=2)
+        waiting = asyncio.create_task(second.enter(10, 10, 1))
+        await asyncio.sleep(0)
+        assert heard.held == (2, 22)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        await second.close(0)
+        assert heard.held == (1, 2)
+        left = admission.store.standings(second.owners)
+        assert left["requests"].remaining == 2
+        first.leave(place)
+        await first.close(1)
+        assert (queue.num_taken, queue.num_waiting) == (0, 0)
+
+    asyncio.run(use())
+
+
+def test_a_request_that_waits_too_long_is_a_503_that_says_when(heard: Heard) -> None:
+    async def use() -> None:
+        admission = Admission(QuotaBook(lambda: 1e9), open_queue(1, 0.01), 50, heard)
+        first, second = ticket(admission, "a"), ticket(admission, "b")
+        await first.enter(1, 1, 1)
+        with pytest.raises(Unavailable) as raised:
+            await second.enter(1, 1, 1)
+        assert raised.value.code == "queue_timeout"
+        assert raised.value.retry_after_s
+        assert second.refusal is raised.value
+        assert heard.refusals == [("b", "queue_timeout")]
+        await second.close(0)
+        await first.close(0)
+        assert heard.held == (0, 0)
+        assert admission.queue.num_taken == 0
 
     asyncio.run(use())
 

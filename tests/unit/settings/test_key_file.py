@@ -65,6 +65,9 @@ def test_a_name_is_taken_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         "{keys: [], tenants: {t: {shares_cache: 1}}}",
         "{keys: [], tenants: {'a b': {}}}",
         "{keys: [], tenants: {t: {limit: {}}}}",
+        "{keys: [], tenants: {t: {weight: 0}}}",
+        "{keys: [], tenants: {t: {weight: x}}}",
+        f"keys: [{{name: a, sha256: {DIGEST}, priority: first}}]",
     ],
 )
 def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
@@ -85,9 +88,10 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         expires=moment,
         retired=[old],
         limits={"tokens_per_minute": 1000, "max_n": 2},
+        priority="low",
     )
     plain = make_key("plain", "2" * 64, [])
-    shop = make_tenant("shop", {"tokens_per_day": 5}, True)
+    shop = make_tenant("shop", {"tokens_per_day": 5}, True, 2.5)
     write_keys(path, [full, plain], [shop, Tenant("other")])
     ring = read_keys(path)
     assert ring.keys == (full, plain)

@@ -112,3 +112,14 @@ def test_a_wrong_limit_is_refused(tmp_path: Path, capsys: Captured, wrong: str) 
     created(path, capsys, "a")
     with pytest.raises(SystemExit):
         keys(path, "limit", "a", wrong)
+
+
+def test_a_tenants_weight_is_set_and_kept(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "keys.yaml"
+    _, key = created(path, capsys, "a", "--tenant", "shop", "--priority", "high")
+    assert key.priority == "high"
+    assert keys(path, "weight", "shop", "3") == 0
+    assert keys(path, "limit", "--tenant", "shop", "max_n=2") == 0
+    assert read_keys(path).tenants["shop"].weight == 3
+    assert keys(path, "weight", "shop", "0") == 2
+    assert read_keys(path).tenants["shop"].weight == 3

@@ -18,6 +18,7 @@ def record(number: int, tenant: str = "shop", day: str = "2027-01-31") -> UsageR
         prompt_tokens=10,
         cached_tokens=4,
         completion_tokens=number,
+        queue_ms=None,
         ttft_ms=None,
         duration_ms=1.0,
         finish_reason="stop",
