@@ -265,8 +265,11 @@ class Service:
         return self.resources.engine is not None and self.resources.engine.is_dead
 
     def is_full(self) -> bool:
+        """Requests in hand, counting those in the gateway's own queue and each sequence of one."""
         engine = self.resources.engine
-        return engine is not None and engine.num_unfinished > engine.loaded.max_num_seqs
+        if engine is None:
+            return False
+        return max(self.state.num_running, engine.num_unfinished) > engine.loaded.max_num_seqs
 
     async def answer_heartbeat(self) -> None:
         if self.resources.engine is not None:
