@@ -1,0 +1,72 @@
+"""A light tenant beside a flood: everything real but the device, whose steps take 10 ms each."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from statistics import median
+
+import httpx
+import pytest
+
+from app.core.keys import digest_of, make_key
+from app.settings.key_file import write_keys
+from tests.integration.gateway_process import GatewayProcess, running_gateway
+
+DEVICE = json.dumps({"simulated_device": {"step_ms": 10}})
+EXECUTOR = "app.engine.simulated.SimulatedExecutor"
+NUM_SEQS, NUM_FLOODING, NUM_ASKED = 8, 48, 12
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    folder = tmp_path_factory.mktemp("fairness")
+    extra = f"--distributed-executor-backend {EXECUTOR} --additional-config '{DEVICE}'"
+    settings = (f"engine.max_num_seqs={NUM_SEQS}", f"engine.extra_args={extra}")
+    with running_gateway(folder, *settings, "model.allow_unquantized=true") as running:
+        keys = [make_key(name, digest_of(f"sk-{name}"), ["infer"]) for name in ("heavy", "light")]
+        write_keys(folder / "keys.yaml", keys)  # taken over while the model loads
+        running.wait_ready()
+        yield running
+
+
+async def first_token_s(client: httpx.AsyncClient, name: str, num_tokens: int) -> float:
+    body = {"model": "bundled", "prompt": "What is 1 + 1?", "stream": True}
+    body |= {"max_tokens": num_tokens, "ignore_eos": True}
+    headers = {"authorization": f"Bearer sk-{name}"}
+    started, first = time.perf_counter(), 0.0
+    async with client.stream("POST", "/v1/completions", json=body, headers=headers) as answer:
+        assert answer.status_code == 200
+        async for line in answer.aiter_lines():
+            if line.startswith("data: {") and not first:
+                first = time.perf_counter() - started
+    return first
+
+
+async def flood(client: httpx.AsyncClient, waits: list[float]) -> None:
+    while True:
+        waits.append(await first_token_s(client, "heavy", 60))
+
+
+async def ask_beside_a_flood(url: str) -> tuple[list[float], list[float]]:
+    heavy: list[float] = []
+    light: list[float] = []
+    limits = httpx.Limits(max_connections=NUM_FLOODING + 2)
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=120) as client:
+        await first_token_s(client, "light", 5)  # it has been here: it is expected back
+        flooding = [asyncio.create_task(flood(client, heavy)) for _ in range(NUM_FLOODING)]
+        while len(heavy) < NUM_SEQS:
+            await asyncio.sleep(0.05)
+            await first_token_s(client, "light", 5)
+        while len(light) < NUM_ASKED or len(heavy) < 2 * NUM_FLOODING:
+            light.append(await first_token_s(client, "light", 10))
+        for task in flooding:
+            task.cancel()
+        await asyncio.gather(*flooding, return_exceptions=True)
+    return light, heavy[NUM_FLOODING:]
+
+
+def test_a_light_tenant_is_served_promptly_while_another_floods(simulated: GatewayProcess) -> None:
+    """By the flood's own wait, which is what a queue without tenants would give to everyone."""
+    light, heavy = asyncio.run(ask_beside_a_flood(simulated.url))
+    assert sorted(light)[len(light) * 95 // 100] * 5 < median(heavy)
