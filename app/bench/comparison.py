@@ -1,4 +1,4 @@
-"""The comparison of servers as Markdown: medians, and each one's ratio to the stock server."""
+"""The comparison of servers as Markdown: medians, and each one's ratio to one of them."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,8 +10,6 @@ from app.bench.report import machine
 from app.bench.table import number, table_row
 from app.core.errors import AppError
 
-BASE = "stock"
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 COLUMNS = {
     "CPU µs/token": "server_cpu_us_per_token",
     "CPU ms/request": "server_cpu_ms_per_request",
@@ -27,19 +25,19 @@ class SectionError(AppError):
     """A file without the place for the table."""
 
 
-def comparison_lines(measurements: Sequence[Measurement]) -> list[str]:
+def comparison_lines(measurements: Sequence[Measurement], base_name: str) -> list[str]:
     figures = {key: figures_of(group) for key, group in grouped(measurements).items()}
     about = machine()
     repetitions = 1 + max(each.repetition for each in measurements)
     lines = [
         f"{datetime.now(UTC):%Y-%m-%d}, {about['cpu']}, {about['num_cpus']} CPUs, Python "
-        f"{about['python']}; medians of {repetitions}, in brackets the ratio to {BASE}.",
+        f"{about['python']}; medians of {repetitions}, in brackets the ratio to {base_name}.",
         "",
         table_row("load", "server", *COLUMNS),
         table_row(*["---"] * (2 + len(COLUMNS))),
     ]
     for (load, target), values in figures.items():
-        base = figures.get((load, BASE), {}) if target != BASE else {}
+        base = figures.get((load, base_name), {}) if target != base_name else {}
         cells = [with_ratio(values.get(name), base.get(name)) for name in COLUMNS.values()]
         lines.append(table_row(load, target, *cells))
     return lines
@@ -51,11 +49,11 @@ def with_ratio(value: float | None, base: float | None) -> str:
     return f"{number(value)} ({value / base:.2f})"
 
 
-def write_section(path: Path, lines: Sequence[str]) -> None:
-    """Replaces what stands between the two marks in the file."""
-    text = path.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+def write_section(path: Path, lines: Sequence[str], name: str) -> None:
+    """Replaces what stands between the two marks of that name in the file."""
+    marks = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, begin, rest = path.read_text().partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not (begin and end):
-        raise SectionError(f"{path} has no lines {BEGIN} and {END} to put the table between.")
-    path.write_text("\n".join([before + BEGIN, "", *lines, "", END + after]))
+        raise SectionError(f"{path} lacks the lines {' and '.join(marks)} around the table.")
+    path.write_text("\n".join([before + begin, "", *lines, "", end + after]))

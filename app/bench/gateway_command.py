@@ -1,31 +1,32 @@
 """`python -m app bench-gateway`: the gateway beside its peers, all on the simulated executor."""
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.bench.arrivals import ClosedLoop
-from app.bench.campaign import Campaign, Load, Measurement, Subject
-from app.bench.comparison import BASE, comparison_lines, write_section
+from app.bench.campaign import Campaign, Load, Measurement
+from app.bench.comparison import comparison_lines, write_section
 from app.bench.lengths import Lengths
 from app.bench.peers import (
     MODEL_NAME,
     Bench,
     PeerError,
-    plan_gateway,
     plan_litellm,
     plan_rust,
+    plan_simulated_gateway,
     plan_stock,
 )
 from app.bench.report import write_report
-from app.bench.server_process import ServerPlan, ServerProcess
+from app.bench.running_servers import running_servers
+from app.bench.server_process import ServerPlan
 from app.bench.table import complaint_lines
 from app.bench.workload import draw_workload
 
-PEERS = ("gateway", "stock", "rust", "litellm")
+PEERS = ("gateway", "gateway-slow", "stock", "rust", "litellm")
+BASE = "stock"
 FOLDER = Path(".cache/bench")
 DEFAULT_MODEL = Path("models/bundled/w8a8")
 
@@ -77,23 +78,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     names = chosen(arguments.peers, PEERS, "--peers")
     loads = chosen(arguments.loads, [form.name for form in FORMS], "--loads")
+    FOLDER.mkdir(parents=True, exist_ok=True)
     measurements: list[Measurement] = []
     for step_ms in (STEADY_MS, FAST_MS):
         forms = [form for form in FORMS if form.step_ms == step_ms and form.name in loads]
         if forms:
             bench = Bench(arguments.model, FOLDER, step_ms)
-            with running_peers(bench, names) as subjects:
+            with running_servers(plans(bench, names), MODEL_NAME, FOLDER / "logs") as servers:
                 for form in forms:
-                    carrying = [each for each in subjects if each.target.name not in form.without]
+                    carrying = [
+                        subject
+                        for name, (subject, _) in servers.items()
+                        if name not in form.without
+                    ]
                     campaign = Campaign(carrying, [form.load()], arguments.repeat, num_warm_up=16)
                     measurements += campaign.run(sys.stderr)
     write_report(arguments.json, measurements)
-    lines = comparison_lines(measurements)
+    lines = comparison_lines(measurements, BASE)
     print("\n".join(lines))
     for line in complaint_lines(measurements):
         print(line)
     if arguments.write:
-        write_section(arguments.write, lines)
+        write_section(arguments.write, lines, "gateway")
     return 1 if any(each.summary.errors for each in measurements) else 0
 
 
@@ -105,26 +111,14 @@ def chosen(text: str | None, known: Sequence[str], option: str) -> list[str]:
     return names
 
 
-@contextlib.contextmanager
-def running_peers(bench: Bench, names: Sequence[str]) -> Iterator[list[Subject]]:
-    """Started one after the other; a peer that cannot be had here is named and left out."""
-    bench.folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as running:
-        subjects = []
-        for plan in plans(bench, names):
-            log = bench.folder / "logs" / f"{plan.name}.log"
-            print(f"starting {plan.name}", file=sys.stderr)
-            server = running.enter_context(ServerProcess(plan, log))
-            target = server.wait_until_ready()
-            subjects.append(Subject(target, MODEL_NAME, server.api_pids))
-        yield subjects
-
-
 def plans(bench: Bench, names: Sequence[str]) -> Iterator[ServerPlan]:
-    """The stock server always: the others are compared with it, and LiteLLM stands before it."""
+    """The stock server always: the others are compared with it, and LiteLLM stands before it. A
+    peer that cannot be had here is named and left out.
+    """
     stock = plan_stock(bench)
     makers: dict[str, Callable[[], ServerPlan]] = {
-        "gateway": lambda: plan_gateway(bench),
+        "gateway": lambda: plan_simulated_gateway(bench, "gateway", "auto"),
+        "gateway-slow": lambda: plan_simulated_gateway(bench, "gateway-slow", "off"),
         "stock": lambda: stock,
         "rust": lambda: plan_rust(bench),
         "litellm": lambda: plan_litellm(bench, stock),

@@ -5,8 +5,8 @@ import secrets
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.bench.server_process import ServerPlan, free_port
@@ -44,31 +44,47 @@ class Bench:
         }
 
 
-def plan_gateway(
-    bench: Bench, *, name: str = "gateway", settings: Sequence[str] = ()
-) -> ServerPlan:
-    state, port = bench.folder / name, free_port()
-    told = {
-        "server.port": port,
-        "model.path": bench.model,
-        "model.served_name": MODEL_NAME,
-        "model.allow_unquantized": "true",
-        "engine.max_num_seqs": MAX_STREAMS,
-        "engine.extra_args": f"--distributed-executor-backend {EXECUTOR}",
-        "auth.keys_file": state / "keys.yaml",
-    }
-    words = [*(f"{key}={value}" for key, value in told.items()), *settings]
+@dataclass(frozen=True)
+class GatewayModel:
+    """What a gateway serves: a profile, and settings by name that win over it."""
+
+    name: str
+    profile: str
+    settings: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def plan_gateway(model: GatewayModel, folder: Path) -> ServerPlan:
+    """The shipped command, with keys of its own."""
+    state, port = folder / model.name, free_port()
+    settings = (
+        f"server.port={port}",
+        f"auth.keys_file={state / 'keys.yaml'}",
+        *model.settings,
+    )
     return ServerPlan(
-        name,
+        model.name,
         [
-            *(sys.executable, "-m", "app", "serve", "--profile", "none"),
+            *(sys.executable, "-m", "app", "serve", "--profile", model.profile),
             *("--local-key", str(state / "key")),
-            *(part for word in words for part in ("--set", word)),
+            *(part for setting in settings for part in ("--set", setting)),
         ],
         port,
-        bench.environment,
+        {"PYTHONPATH": str(Path.cwd()), **model.environment},
         key_file=state / "key",
     )
+
+
+def plan_simulated_gateway(bench: Bench, name: str, fast_path: str) -> ServerPlan:
+    settings = (
+        f"model.path={bench.model}",
+        f"model.served_name={MODEL_NAME}",
+        "model.allow_unquantized=true",
+        f"engine.max_num_seqs={MAX_STREAMS}",
+        f"engine.extra_args=--distributed-executor-backend {EXECUTOR}",
+        f"server.fast_path={fast_path}",
+    )
+    return plan_gateway(GatewayModel(name, "none", settings, bench.environment), bench.folder)
 
 
 def engine_arguments(port: int) -> list[str]:

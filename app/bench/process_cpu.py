@@ -18,6 +18,12 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return sum(process_cpu_s(pid) for pid in pids)
 
 
+def resident_bytes(pids: Iterable[int]) -> int:
+    """Memory that the processes hold, pages that they share counted for each."""
+    pages = sum(int((PROC / str(pid) / "statm").read_text().split()[1]) for pid in pids)
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def process_cpu_s(pid: int) -> float:
     try:
         stat = (PROC / str(pid) / "stat").read_text()

@@ -110,6 +110,10 @@ class ServerProcess:
         return Target(self.plan.name, self.plan.url, key)
 
     @property
+    def pids(self) -> tuple[int, ...]:
+        return tuple(session_processes(self.root_pid))
+
+    @property
     def api_pids(self) -> tuple[int, ...]:
         if self.plan.api_command is None:
             return (self.root_pid,)

@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from pathlib import Path
 
@@ -5,7 +6,13 @@ import pytest
 
 from app.bench.peers import PeerError, run_quietly
 from app.bench.process_cpu import ProcessError, cpu_seconds
-from app.bench.server_process import ServerError, ServerPlan, ServerProcess, free_port
+from app.bench.server_process import (
+    ServerError,
+    ServerPlan,
+    ServerProcess,
+    free_port,
+    session_processes,
+)
 
 SERVE = """
 import http.server, subprocess, sys
@@ -48,3 +55,27 @@ def test_an_installation_that_fails_gives_its_last_line() -> None:
     code = "import sys; print('first\\nlast', file=sys.stderr); sys.exit(1)"
     with pytest.raises(PeerError, match="it cannot be installed: last"):
         run_quietly([sys.executable, "-c", code], "it")
+
+
+RUN_UNTIL_ENDED = """
+import sys, time
+from pathlib import Path
+from app.bench.running_servers import running_servers
+from tests.unit.bench.test_server_process import SERVE, plan
+
+with running_servers([plan(SERVE, int(sys.argv[1]))], "m", Path(sys.argv[2])) as servers:
+    print(servers["test"][1].root_pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_servers_end_with_a_comparison_that_is_ended(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-c", RUN_UNTIL_ENDED, str(free_port()), str(tmp_path)]
+    root = Path(__file__).parents[3]
+    with subprocess.Popen(arguments, cwd=root, stdout=subprocess.PIPE, text=True) as comparison:
+        assert comparison.stdout is not None
+        server_pid = int(comparison.stdout.readline())
+        assert session_processes(server_pid)
+        comparison.terminate()
+        assert comparison.wait(60) == 143
+    assert not session_processes(server_pid)
