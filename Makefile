@@ -10,8 +10,9 @@ TASKS ?= gsm8k,ifeval
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help engine test-environment serve test test-unit test-all test-faults faults-table lint smoke bench \
-	bench-gateway bench-memory bench-quantize lm-eval score demo-model profiles lock clean
+.PHONY: help engine test-environment serve test test-unit test-all test-faults faults-table lint \
+	smoke bench bench-engine bench-gateway bench-memory bench-quantize lm-eval score demo-model \
+	profiles lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -53,6 +54,9 @@ smoke: test-environment  ## four questions to the server that `make serve` start
 
 bench: test-environment  ## load on the server that `make serve` started (ARGS="--help")
 	$(RUN) -m app bench $(ARGS)
+
+bench-engine: test-environment  ## the bundled model on the real engine, W8A8 beside 16 bits
+	$(RUN) -m app bench-engine $(ARGS)
 
 bench-gateway: test-environment  ## the gateway beside stock vLLM, its Rust front end and LiteLLM
 	$(RUN) -m app bench-gateway $(ARGS)

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench-memory": ("app.plan.bench_command", "hold the memory plan against real engines"),
     "smoke": ("app.bench.smoke_command", "ask a running server four questions"),
     "bench": ("app.bench.command", "measure running servers under load"),
+    "bench-engine": ("app.bench.engine_command", "measure the bundled model, W8A8 and 16 bits"),
     "bench-gateway": ("app.bench.gateway_command", "measure the gateway beside its peers"),
     "score": ("app.bundled.command", "score a running server on the bundled questions"),
 }
