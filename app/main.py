@@ -18,13 +18,13 @@ from app.api.metrics import Metrics
 from app.api.resources import Resources
 from app.core.admission import Admission
 from app.core.engine_options import EngineOptions, split_extra
-from app.core.errors import AppError
+from app.core.errors import AppError, StartError
 from app.core.fair_queue import FairQueue, QueueBounds
 from app.core.heartbeat import Heartbeat
 from app.core.logs import configure_logging
 from app.core.memory.comparison import Compared, compare_loaded
 from app.core.memory.plan import Plan
-from app.core.preflight import check_model
+from app.core.preflight import check_model, is_pinned
 from app.core.quality import prove
 from app.core.quota import QuotaBook
 from app.core.request_rules import RequestRules
@@ -204,6 +204,11 @@ class Service:
         token = self.settings.model.hf_token
         secret = token.get_secret_value() if token else None
         prepare_environment(options, self.settings.log.level, secret, os.environ)
+        if not is_pinned(options.model, options.revision):
+            logger.warning(
+                "model.revision is no commit: what the next start loads may be another model",
+                extra={"model": options.model, "revision": options.revision},
+            )
         with self.times.phase("checks"):
             self.check_machine(options)
             self.resources.recovery = prove(options.model, self.settings.quality.min_recovery)
@@ -286,7 +291,7 @@ class Service:
         """
         for listener in self.listeners:
             listener.should_exit = True
-        await asyncio.gather(*listening)
+        await asyncio.gather(*listening, return_exceptions=True)
         if self.resources.engine is not None and not self.is_dead():
             await asyncio.to_thread(self.resources.engine.stop, ENGINE_STOP_S)
 
@@ -310,8 +315,13 @@ async def serve(effective: EffectiveSettings, local_key: str | None) -> int:
         service.state.once_ready(lambda: show_local_key(address, local_key, model))
     listening = [asyncio.create_task(each.run_until_stopped()) for each in service.listeners]
     watching = asyncio.create_task(service.key_watch.run())
+    running = asyncio.create_task(lifecycle.run())
     try:
-        await lifecycle.run()
+        await asyncio.wait({running, *listening}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            running.cancel()
+            raise StartError("A listener ended by itself; the service cannot be reached any more.")
+        running.result()
     finally:
         watching.cancel()
         await service.stop(listening)

@@ -10,7 +10,7 @@ from typing import Any
 
 import uvicorn
 
-from app.core.errors import StartError
+from app.core.errors import SettingsError, StartError
 from app.http_edge import EdgeLimits
 
 logger = logging.getLogger("gateway")
@@ -32,6 +32,13 @@ class Listener(uvicorn.Server):
             timeout_graceful_shutdown=1,  # what still runs then is cancelled, and told so
             **options,
         )
+        try:
+            config.load()
+        except OSError as error:  # ssl.SSLError is one
+            reason = error.strerror or type(error).__name__
+            raise SettingsError(
+                f"server.tls_certificate and server.tls_key cannot be used: {reason}."
+            ) from None
         super().__init__(config)
         self._sock = sock
         host, port = sock.getsockname()[:2]

@@ -55,8 +55,8 @@ def describe(resources: Resources) -> dict[str, Any]:
         "keys": [describe_key(key) for key in resources.keys.keys],
         "plan": dict(resources.plan),
     }
-    if engine is not None:
-        loaded = engine.loaded
+    loaded = getattr(engine, "loaded", None)  # not yet while it connects
+    if engine is not None and loaded is not None:
         status |= {
             "quantization": {
                 "scheme": loaded.scheme,

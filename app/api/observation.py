@@ -22,6 +22,9 @@ KeepUsage = Callable[[UsageRecord], None]
 _QUIET = frozenset({"/health", "/ready", "/metrics"})  # probes: logged at debug
 
 
+_DONE = b"data: [DONE]"
+
+
 class Observation:
     """`keep_usage` takes the record of each request that the engine has worked on."""
 
@@ -39,7 +42,7 @@ class Observation:
         watch = ResponseWatch(context, send, self.metrics)
         self.metrics.in_flight.inc()
         try:
-            await self.app(scope, receive, watch.send)
+            await self.app(scope, watch.receive_from(receive), watch.send)
         finally:
             current_meter.reset(token)
             self.metrics.in_flight.dec()
@@ -50,7 +53,8 @@ class Observation:
         metrics, meter = self.metrics, context.meter
         route = context.route.template if context.route else NO_ROUTE
         key = context.key.name if context.key else NO_KEY
-        status = watch.status if watch.is_complete or watch.status >= 400 else CLIENT_CLOSED
+        is_cut_off = watch.has_client_left or not watch.is_complete
+        status = CLIENT_CLOSED if is_cut_off and watch.status < 400 else watch.status
         duration = perf_counter() - context.started
         metrics.requests.labels(route, str(status), key).inc()
         metrics.duration.labels(route).observe(duration)
@@ -120,15 +124,31 @@ def begin(scope: Scope) -> RequestContext:
 class ResponseWatch:
     """Wraps `send`: notes the status, the end, and the times of a stream's events."""
 
-    __slots__ = ("_gaps", "_last", "_send", "context", "is_complete", "metrics", "status", "ttft")
+    __slots__ = (
+        *("_gaps", "_last", "_send", "context", "has_client_left", "is_complete"),
+        *("metrics", "status", "ttft"),
+    )
 
     def __init__(self, context: RequestContext, send: Send, metrics: Metrics) -> None:
         self.context, self._send, self.metrics = context, send, metrics
         self.status = 0
         self.is_complete = False
+        self.has_client_left = False
         self.ttft: float | None = None
         self._last = 0.0
         self._gaps: Histogram | None = None  # its label looked up once, not for each event
+
+    def receive_from(self, receive: Receive) -> Receive:
+        """`receive`, noting a client that leaves before its answer is complete: vLLM's routes then
+        still finish a response, which would look like a success."""
+
+        async def receive_noted() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect" and not self.is_complete:
+                self.has_client_left = True
+            return message
+
+        return receive_noted
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -143,14 +163,15 @@ class ResponseWatch:
             )
         elif message["type"] == "http.response.body":
             if self.context.is_stream and not (body := message.get("body", b"")).startswith(b":"):
-                self.note_event(bool(body))
+                self.note_event(body)
             self.is_complete = not message.get("more_body", False)
         await self._send(message)
 
-    def note_event(self, has_body: bool) -> None:
-        """An event of the stream goes out now; comments and the empty last message do not count."""
+    def note_event(self, body: bytes) -> None:
+        """An event of the stream goes out now. What comes before the first token (the Responses API
+        announces itself), comments, and the end's marker do not count."""
         route = self.context.route
-        if not has_body or route is None:
+        if not self.context.meter.has_begun or route is None or not body or body.startswith(_DONE):
             return
         now = perf_counter()
         if self._gaps is None:

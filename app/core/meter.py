@@ -1,11 +1,13 @@
 """What one request asks of the engine and what it used, for the engine's side of the gateway."""
 
+import math
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 from app.core.admission import Ticket
+from app.core.request_bounds import as_number
 
 # How the APIs name the number of tokens that a client wants at most, the newer name first.
 _ASKED_FOR = ("max_completion_tokens", "max_output_tokens", "max_tokens")
@@ -23,6 +25,7 @@ class Meter:
     model: str = ""
     asked_tokens: int | None = None
     asked_in: str = ""
+    has_begun: bool = False  # the engine has given its first token
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
@@ -38,8 +41,9 @@ class Meter:
         if isinstance(model := body.get("model"), str):
             self.model = model
         for name in _ASKED_FOR:
-            if isinstance(value := body.get(name), int):
-                self.asked_tokens, self.asked_in = value, name
+            value = as_number(body.get(name))  # as vLLM's lenient models read it
+            if value is not None and math.isfinite(value):
+                self.asked_tokens, self.asked_in = int(value), name
                 return
 
     def overflow(self, prompt_tokens: int, max_model_len: int) -> str:

@@ -26,6 +26,11 @@ def check_model(path: str, wanted_scheme: str | None) -> None:
         )
 
 
+def is_pinned(path: str, revision: str | None) -> bool:
+    """Whether the same model is loaded at every start: a directory, or a commit of a hub."""
+    return Path(path).is_dir() or bool(re.fullmatch(r"[0-9a-f]{40}", revision or ""))
+
+
 def refuse_other_checkpoint(scheme: Scheme, wanted: str | None, where: str) -> None:
     """Raises SchemeError unless the checkpoint's quantization_config is `wanted` (None: any)."""
     if wanted is not None and scheme.name != wanted:

@@ -37,11 +37,16 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "length_penalty": (-100, 100),
 }
 _MAX_BIAS = 100.0
+MAX_MODEL_CHARS = 256  # a hub id has at most 193
 _OUTPUT_LENGTHS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 
 
 def check_bounds(body: Body, limits: RequestLimits) -> None:
     """Raises InvalidRequest for the first knob that is turned too far."""
+    if isinstance(model := body.get("model"), str) and len(model) > MAX_MODEL_CHARS:
+        raise InvalidRequest(
+            f"model may have {MAX_MODEL_CHARS} characters.", param="model", code="invalid_value"
+        )
     for name, (least, most) in _RANGES.items():
         check_number(body, name, least, most)
     check_number(body, "n", 1, limits.max_n)

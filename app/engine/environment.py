@@ -11,6 +11,7 @@ FORCED = {
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # fork copies a process with running threads
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
+    "VLLM_CONFIGURE_LOGGING": "1",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # standard output is our own log
     "VLLM_SERVER_DEV_MODE": "0",
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",
@@ -24,6 +25,7 @@ def prepare_environment(
 ) -> None:
     """Tell vLLM what it can only be told by environment. Has to run before `import vllm`."""
     environ.update(FORCED)
+    environ.pop("VLLM_LOGGING_CONFIG_PATH", None)  # could set debug, at which prompts are logged
     # At debug vLLM logs whole requests; prompts are never logged here.
     environ["VLLM_LOGGING_LEVEL"] = "INFO" if log_level == "debug" else log_level.upper()
     environ["VLLM_CPU_KVCACHE_SPACE"] = str(options.cpu_kv_cache_gib)

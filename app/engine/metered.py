@@ -89,6 +89,7 @@ async def metered(
             async for output in outputs:
                 if is_first:
                     is_first = False
+                    meter.has_begun = True
                     meter.prompt_tokens += len(output.prompt_token_ids or ())
                     meter.cached_tokens += output.num_cached_tokens or 0
                 num_new = count_completion(meter, output, seen)

@@ -7,7 +7,10 @@ from app.core.meter import current_meter
 
 
 def is_worth_logging(record: logging.LogRecord) -> bool:
-    """Not a traceback of a request that was refused: vLLM's converters also stumble over it."""
+    """Not a wrong model's name, and not a traceback of a request that was refused: vLLM's
+    converters also stumble over it."""
+    if record.msg == "Error with model %s":
+        return False  # a 404 that quotes the client
     if not record.exc_info:
         return True
     meter = current_meter.get()

@@ -68,7 +68,8 @@ def read_file(path: Path, label: str) -> Layer:
     except (OSError, UnicodeError) as error:
         raise SettingsError(f"{label}: {path} cannot be read ({error}).") from None
     except yaml.YAMLError as error:
-        where = " ".join(str(error).split())
+        mark = getattr(error, "problem_mark", None)  # its text would quote the line, and a secret
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else type(error).__name__
         raise SettingsError(f"{label}: {path} is not valid YAML ({where}).") from None
     if not isinstance(tree, dict | None):
         raise SettingsError(f"{label}: {path} has to hold sections with settings.")
@@ -94,7 +95,8 @@ def read_dotenv(path: Path) -> Layer:
 def from_variables(label: str, variables: Mapping[str, str]) -> Layer:
     """The settings among environment variables. An unknown GATEWAY_ name is refused."""
     found: dict[str, str] = {}
-    for variable, value in variables.items():
+    # Short names first: where both are set, the full name wins, in whatever order they stand.
+    for variable, value in sorted(variables.items(), key=lambda pair: pair[0] not in SHORT_NAMES):
         if name := _BY_VARIABLE.get(variable):
             if variable in SHORT_NAMES and not value and name != "engine.extra_args":
                 continue  # an empty HOST= or HF_TOKEN= means: not set

@@ -75,7 +75,9 @@ def load_settings(sources: Sources, choose_profile: ProfileChooser) -> Effective
     wanted = check_value("profile", naming.values["profile"], naming)
     note = ""
     if wanted == "auto":
-        wanted, note = choose_profile()
+        # A profile is made for its model: it would give another one its name, revision and limits.
+        has_own_model = any("model.path" in layer.values for layer in outer)
+        wanted, note = ("none", "") if has_own_model else choose_profile()
     layers = [default, *profile_layers(wanted), *outer]
     values, origins = merge(layers)
     if values["profile"] == "auto":

@@ -6,6 +6,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.core.meter import current_meter
 from app.core.state import Phase, ServiceState
 
 CHAT = "/v1/chat/completions"
@@ -97,9 +98,14 @@ def test_a_quiet_stream_gets_comments_that_are_no_tokens(
     from fastapi.responses import StreamingResponse
 
     async def produce() -> AsyncIterator[str]:
+        meter = current_meter.get()
+        assert meter is not None
+        yield "data: announced\n\n"
+        meter.has_begun = True
         yield "data: 1\n\n"
         await asyncio.sleep(0.3)
         yield "data: 2\n\n"
+        yield "data: [DONE]\n\n"
 
     async def script(_: Any) -> Any:
         return StreamingResponse(produce(), media_type="text/event-stream")
@@ -107,7 +113,9 @@ def test_a_quiet_stream_gets_comments_that_are_no_tokens(
     engine.script = script
     text = ask(client, "POST", CHAT, json=BODY).text
     assert text.count(": keep-alive\n\n") >= 2
-    assert text.replace(": keep-alive\n\n", "") == "data: 1\n\ndata: 2\n\n"
+    assert text.replace(": keep-alive\n\n", "") == (
+        "data: announced\n\ndata: 1\n\ndata: 2\n\ndata: [DONE]\n\n"
+    )
     metrics = ask(client, "GET", "/metrics").text
     assert 'gateway_inter_token_latency_seconds_count{route="/v1/chat/completions"} 1.0' in metrics
 
@@ -125,3 +133,26 @@ def test_requests_in_hand_are_counted_while_they_run(
     ask(client, "POST", CHAT, json=BODY)
     assert seen == [1]
     assert state.num_running == 0
+
+
+def test_a_client_that_leaves_is_no_success(client: httpx.AsyncClient, app: Any) -> None:
+    """vLLM's routes give up a request whose client has left, and FastAPI then answers `null`."""
+    body = [{"type": "http.request", "body": b'{"model": "x"}', "more_body": False}]
+
+    async def leaving(request: Any) -> None:
+        assert (await request.receive())["type"] == "http.disconnect"
+
+    app.state.resources.engine.script = leaving
+
+    async def receive() -> Any:
+        return body.pop() if body else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        pass
+
+    headers = [(b"authorization", b"Bearer sk-unit"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": CHAT, "raw_path": CHAT.encode()}
+    scope |= {"query_string": b"", "headers": headers}
+    asyncio.run(app(scope, receive, send))
+    text = ask(client, "GET", "/metrics").text
+    assert f'gateway_requests_total{{key="unit",route="{CHAT}",status="499"}} 1.0' in text

@@ -27,6 +27,7 @@ def use_tokens() -> None:
     """What the metered engine does when it has worked on the request."""
     meter = current_meter.get()
     assert meter is not None
+    meter.has_begun = True
     meter.prompt_tokens, meter.cached_tokens, meter.completion_tokens = 7, 3, 5
     meter.finish_reason = "stop"
 

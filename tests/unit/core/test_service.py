@@ -124,6 +124,20 @@ def test_a_meter_says_what_does_not_fit_with_the_numbers() -> None:
     assert not Meter().overflow(128, 128)
 
 
+@pytest.mark.parametrize("value", [5000.0, "5000", 5000])
+def test_a_length_counts_as_vllm_reads_it(value: object) -> None:
+    meter = Meter()
+    meter.note_asked({"max_tokens": value})
+    assert meter.asked_tokens == 5000
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "many", None, [1]])
+def test_what_is_no_length_is_left_to_vllm(value: object) -> None:
+    meter = Meter()
+    meter.note_asked({"max_tokens": value})
+    assert meter.asked_tokens is None
+
+
 def test_what_waits_for_ready_is_done_once_though_the_service_comes_back_to_it() -> None:
     state, done = ServiceState(), list[str]()
     state.once_ready(lambda: done.append("shown"))

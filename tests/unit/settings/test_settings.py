@@ -148,6 +148,25 @@ def test_a_mistake_shows_even_where_a_later_layer_wins(tmp_path: Path) -> None:
         load(tmp_path, environ={"PORT": "x"}, assignments=["server.port=1"])
 
 
+def test_the_full_name_wins_over_the_short_one_in_whatever_order(tmp_path: Path) -> None:
+    pairs = [("PORT", "1"), ("GATEWAY_SERVER_PORT", "2")]
+    for order in (pairs, pairs[::-1]):
+        assert load(tmp_path, environ=dict(order)).settings.server.port == 2
+
+
+def test_a_model_of_ones_own_gets_no_other_models_profile(tmp_path: Path) -> None:
+    effective = load(tmp_path, environ={"MODEL_DIR": "models/mine"})
+    assert effective.settings.profile == "none"
+    assert effective.settings.model.name == "mine"
+    assert effective.origins["engine.max_model_len"] == "default"
+
+
+def test_a_slip_in_a_file_is_told_by_its_place_and_never_quoted(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="line 2") as refused:
+        load(tmp_path, config="model:\n  hf_token: hf_secret: x")
+    assert "hf_secret" not in refused.value.sentence
+
+
 def test_secrets_are_hidden_wherever_settings_are_shown(tmp_path: Path) -> None:
     effective = load(tmp_path, environ={"HF_TOKEN": "hf_secret"})
     assert "hf_secret" not in "\n".join(effective.lines())
