@@ -10,7 +10,7 @@ TASKS ?= gsm8k,ifeval
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help engine test-environment serve test test-unit test-all test-faults faults-table lint \
+.PHONY: help engine test-environment serve test test-unit test-all test-fuzz test-budget test-faults faults-table lint \
 	smoke bench bench-engine bench-gateway bench-memory bench-quantize lm-eval score demo-model \
 	profiles lock clean
 
@@ -38,7 +38,15 @@ test: lint  ## everything but the long suites, on the real engine
 	$(RUN) -m pytest -q tests/unit tests/integration
 
 test-all: test test-deploy test-faults  ## with the long suites
-	$(RUN) -m pytest -q tests/long
+	$(RUN) -m pytest -q tests/long --ignore tests/long/test_fuzz.py --ignore tests/long/test_cpu_budget.py
+
+# Apart from test-all: 20,000 requests have not been timed on two cores, and a budget for CPU time needs
+# a machine on which nothing else runs.
+test-fuzz: test-environment  ## 20,000 generated requests against the real engine
+	$(RUN) -m pytest -q tests/long/test_fuzz.py
+
+test-budget: test-environment  ## CPU time per streamed token, beside vLLM's own server
+	$(RUN) -m pytest -q tests/long/test_cpu_budget.py
 
 test-faults: test-environment  ## break the running service: engine, connections, files
 	$(RUN) -m pytest -q tests/faults
