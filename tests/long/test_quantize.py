@@ -1,5 +1,6 @@
 """The whole way of a checkpoint: quantized, inspected, loaded, evaluated, gated; and damaged."""
 
+import array
 import json
 import shutil
 import signal
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from app.core.checkpoint import read_checkpoint
 from app.core.checkpoint_scheme import SchemeName
 from app.evaluate.comparison.variants import IN_DOMAIN, write_calibrations
 from app.quantize.recipes import RECIPES
@@ -110,7 +112,7 @@ def test_shuffled_scales_pass_inspection_and_are_caught_by_evaluation_and_gate(
     made: dict[str, Path], tmp_path: Path
 ) -> None:
     damaged = shutil.copytree(made["dynamic-int8"], tmp_path / "damaged")
-    reverse_scales(damaged, "model.layers.1.mlp.down_proj.weight_scale")
+    reverse_scales(damaged, "model.layers.1.")
     assert run("inspect", damaged).returncode == 0
     finished = evaluate(damaged)
     assert finished.returncode == 0, finished.stderr[-3000:]
@@ -130,18 +132,26 @@ def write_no_keys(folder: Path) -> Path:
     return write_keys(folder / "keys.yaml")
 
 
-def reverse_scales(checkpoint: Path, name: str) -> None:
-    """Give every output channel another one's scale, in place: only the data changes."""
-    from app.core.checkpoint import read_checkpoint
+def reverse_scales(checkpoint: Path, prefix: str) -> None:
+    """In every linear of a layer: the largest scale where the smallest belongs, and so on.
 
-    tensor = next(one for one in read_checkpoint(checkpoint).tensors if one.name == name)
-    path = checkpoint / tensor.shard
-    data = bytearray(path.read_bytes())
-    end = tensor.start + tensor.num_bytes
-    values = bytes(data[tensor.start : end])
-    pairs = [values[at : at + 2] for at in range(0, len(values), 2)]
-    data[tensor.start : end] = b"".join(reversed(pairs))
-    path.write_bytes(data)
+    Only data changes, and all of it stays plausible. (Scales of one small linear are so alike that
+    any order of them loses this model nothing.)
+    """
+    for tensor in read_checkpoint(checkpoint).tensors:
+        if not tensor.name.startswith(prefix) or not tensor.name.endswith(".weight_scale"):
+            continue
+        path = checkpoint / tensor.shard
+        data = bytearray(path.read_bytes())
+        end = tensor.start + tensor.num_bytes
+        # Positive bfloat16 values sort as their bits do.
+        values = array.array("H", bytes(data[tensor.start : end]))
+        ranked = sorted(range(len(values)), key=values.__getitem__)
+        reverse = array.array("H", values)
+        for low, high in zip(ranked, reversed(ranked), strict=True):
+            reverse[low] = values[high]
+        data[tensor.start : end] = reverse.tobytes()
+        path.write_bytes(data)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
