@@ -198,12 +198,17 @@ class Service:
 
     def load(self) -> Any:
         """In a thread: import vLLM and start the engine; takes from seconds to minutes."""
-        from app.engine.environment import prepare_environment
+        from app.engine.environment import (
+            disable_compiling_without_compiler,
+            prepare_environment,
+        )
 
         options = engine_options(self.settings)
         token = self.settings.model.hf_token
         secret = token.get_secret_value() if token else None
         prepare_environment(options, self.settings.log.level, secret, os.environ)
+        if disable_compiling_without_compiler(os.environ):
+            logger.warning("there is no C++ compiler: nothing is compiled; install g++ for speed")
         if not is_pinned(options.model, options.revision):
             logger.warning(
                 "model.revision is no commit: what the next start loads may be another model",

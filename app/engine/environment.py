@@ -1,5 +1,6 @@
 """The environment variables that vLLM reads, set once before it is imported."""
 
+import shutil
 from collections.abc import MutableMapping
 from pathlib import Path
 
@@ -34,3 +35,12 @@ def prepare_environment(
         environ["HF_TOKEN"] = hf_token
     if Path(options.model).is_dir():
         environ["HF_HUB_OFFLINE"] = "1"  # a local model needs nobody else
+
+
+def disable_compiling_without_compiler(environ: MutableMapping[str, str]) -> bool:
+    """Without a C++ compiler PyTorch's compiled code ends the engine, some of it only at the first
+    request for log probabilities. Returns whether compiling is off for that reason."""
+    if shutil.which("g++") or shutil.which("c++") or shutil.which("clang++"):
+        return False
+    environ["TORCH_COMPILE_DISABLE"] = "1"
+    return True
