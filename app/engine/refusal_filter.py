@@ -2,6 +2,8 @@
 
 import logging
 
+from vllm.exceptions import VLLMClientError
+
 from app.core.errors import RequestError
 from app.core.meter import current_meter
 
@@ -15,7 +17,7 @@ def is_worth_logging(record: logging.LogRecord) -> bool:
         return True
     meter = current_meter.get()
     was_refused = meter is not None and meter.ticket is not None and meter.ticket.refusal
-    return not (was_refused or isinstance(record.exc_info[1], RequestError))
+    return not (was_refused or isinstance(record.exc_info[1], RequestError | VLLMClientError))
 
 
 def filter_refusals() -> None:
