@@ -71,7 +71,7 @@ def describe(resources: Resources) -> dict[str, Any]:
             },
             "max_model_len": loaded.max_model_len,
             "max_num_seqs": loaded.max_num_seqs,
-            "queue": {"unfinished": engine.num_unfinished},
+            "queue": {"in_hand": state.num_running, "unfinished": engine.num_unfinished},
         }
     return status
 

@@ -169,9 +169,9 @@ WAITING: list[tuple[str, dict[str, Any]]] = [
 
 def start_clients(gateway: GatewayProcess, running: list[tuple[str, dict[str, Any]]]) -> "Clients":
     clients = Clients(gateway, running)
-    wait_until_unfinished(gateway, len(running))
+    wait_until_in_hand(gateway, len(running))
     clients.add(WAITING)
-    wait_until_unfinished(gateway, len(running) + len(WAITING))
+    wait_until_in_hand(gateway, len(running) + len(WAITING))
     return clients
 
 
@@ -183,10 +183,10 @@ def assert_ended_with_an_error(answers: list[tuple[str, int, str]]) -> None:
         assert '"error"' in last, (path, status, text[-300:])
 
 
-def wait_until_unfinished(gateway: GatewayProcess, count: int) -> None:
+def wait_until_in_hand(gateway: GatewayProcess, count: int) -> None:
     with gateway.client() as client:
         for _ in range(100):
-            if client.get("/admin/status").json()["queue"]["unfinished"] >= count:
+            if client.get("/admin/status").json()["queue"]["in_hand"] >= count:
                 return
             time.sleep(0.05)
     raise AssertionError("the requests did not start")
