@@ -45,8 +45,10 @@ def from_structured_outputs(body: Body, limits: RequestLimits) -> Iterator[Const
     """vLLM's own field."""
     field = "structured_outputs"
     given = body.get(field)
-    if not isinstance(given, dict):
+    if given is None:
         return
+    if not isinstance(given, dict):  # an empty list would pass vLLM's model and fail behind it
+        raise InvalidRequest(f"{field} has to be an object.", param=field, code="invalid_value")
     if unknown := given.keys() - _KINDS - _OPTIONS:
         name = min(unknown)[:60]
         raise InvalidRequest(
