@@ -4,45 +4,24 @@ import argparse
 import asyncio
 import logging
 import os
-import socket
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import uvloop
-from prometheus_client import REGISTRY
 
-from app.api.application import create_app, create_management_app, join_engine
-from app.api.metrics import Metrics
-from app.api.resources import Resources
-from app.core.admission import Admission
-from app.core.engine_options import EngineOptions, split_extra
+from app.core.engine_options import split_extra
 from app.core.errors import AppError, StartError
-from app.core.fair_queue import FairQueue, QueueBounds
-from app.core.heartbeat import Heartbeat
 from app.core.logs import configure_logging
-from app.core.memory.comparison import Compared, compare_loaded
-from app.core.memory.plan import Plan
-from app.core.preflight import check_model, is_pinned
-from app.core.quality import prove
-from app.core.quota import QuotaBook
-from app.core.request_rules import RequestRules
-from app.core.start_times import StartTimes
-from app.core.state import ServiceState
-from app.core.version import VERSION
+from app.core.preflight import check_model
 from app.engine.processes import kill_children
-from app.http_edge import EdgeLimits, allow_connections
 from app.lifecycle import Lifecycle, Steps
-from app.server import Listener, bind, on_termination
-from app.settings.key_watch import KeyFileWatch
+from app.server import on_termination
+from app.service import Service, wanted_scheme
 from app.settings.loading import EffectiveSettings, Sources, load_settings
 from app.settings.local_key import ensure_local_key, show_local_key
-from app.settings.model import QueueSettings, Settings, UsageSettings
-from app.usage.journal import UsageJournal
 
 logger = logging.getLogger("gateway")
-ENGINE_STOP_S = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,197 +87,6 @@ def choose_profile() -> tuple[str, str]:
     from app.plan.profile_choice import choose_for_machine
 
     return choose_for_machine()
-
-
-def wanted_scheme(settings: Settings) -> str | None:
-    return None if settings.model.allow_unquantized else settings.model.scheme
-
-
-def engine_options(settings: Settings) -> EngineOptions:
-    shared = settings.engine.model_dump()
-    return EngineOptions(
-        model=settings.model.path,
-        revision=settings.model.revision,
-        served_name=settings.model.name,
-        **shared,
-    )
-
-
-def make_queue(settings: QueueSettings, metrics: Metrics) -> FairQueue:
-    bounds = QueueBounds(settings.max_waiting, settings.max_wait_s, settings.kv_cache_high)
-    return FairQueue(bounds, metrics)
-
-
-def open_journal(settings: UsageSettings, metrics: Metrics) -> UsageJournal | None:
-    if settings.directory is None:
-        return None
-    journal = UsageJournal(
-        Path(settings.directory),
-        settings.replica or socket.gethostname(),
-        settings.max_file_bytes,
-        metrics.show_usage,
-    )
-    journal.start()
-    return journal
-
-
-class Service:
-    """The parts of a running service, and how they meet."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.state = ServiceState(ready_when_saturated=settings.server.ready_when_saturated)
-        self.heartbeat = Heartbeat(self.answer_heartbeat, settings.server.hung_after_s)
-        self.plan: Plan | None = None
-        metrics = Metrics(REGISTRY)
-        metrics.engine_silence.set_function(lambda: self.heartbeat.silent_s)
-        self.times = StartTimes()
-        self.state.once_ready(self.show_start_times)
-        self.state.observers.append(metrics.show_phase)
-        self.state.observers.append(lambda phase: logger.info("state", extra={"state": phase}))
-        self.key_watch = KeyFileWatch(Path(settings.auth.keys_file), metrics.show_key_file)
-        self.resources = Resources(
-            state=self.state,
-            keys=self.key_watch.ring,
-            metrics=metrics,
-            version=VERSION,
-            model_name=settings.model.name,
-        )
-        self.queue = make_queue(settings.queue, metrics)
-        self.resources.admission = Admission(
-            QuotaBook(), self.queue, settings.limits.default_max_tokens, metrics
-        )
-        self.journal = open_journal(settings.usage, metrics)
-        if self.journal is not None:
-            self.resources.keep_usage = self.journal.append
-        self.app = create_app(
-            self.resources,
-            rules=RequestRules(settings.limits.of_request),
-            max_body_bytes=settings.limits.max_body_bytes,
-            body_timeout_s=settings.server.body_timeout_s,
-            sse_keep_alive_s=settings.server.sse_keep_alive_s,
-        )
-        self.listeners = list(self.make_listeners())
-
-    def make_listeners(self) -> Iterator[Listener]:
-        server = self.settings.server
-        tls = {"ssl_certfile": server.tls_certificate, "ssl_keyfile": server.tls_key}
-        sock = bind(server.host, server.port, "server.port (PORT)")
-        limits = EdgeLimits(
-            server.header_timeout_s,
-            server.max_header_bytes,
-            server.max_headers,
-            server.max_connections,
-        )
-        allow_connections(server.max_connections)
-        yield Listener(self.app, sock, limits, timeout_keep_alive=server.keep_alive_s, **tls)
-        if server.management_port is not None:
-            sock = bind(server.management_host, server.management_port, "server.management_port")
-            yield Listener(create_management_app(self.resources), sock, limits)
-
-    def load(self) -> Any:
-        """In a thread: import vLLM and start the engine; takes from seconds to minutes."""
-        from app.engine.environment import (
-            disable_compiling_without_compiler,
-            prepare_environment,
-        )
-
-        options = engine_options(self.settings)
-        token = self.settings.model.hf_token
-        secret = token.get_secret_value() if token else None
-        prepare_environment(options, self.settings.log.level, secret, os.environ)
-        if disable_compiling_without_compiler(os.environ):
-            logger.warning("there is no C++ compiler: nothing is compiled; install g++ for speed")
-        if not is_pinned(options.model, options.revision):
-            logger.warning(
-                "model.revision is no commit: what the next start loads may be another model",
-                extra={"model": options.model, "revision": options.revision},
-            )
-        with self.times.phase("checks"):
-            self.check_machine(options)
-            self.resources.recovery = prove(options.model, self.settings.quality.min_recovery)
-        logger.info("importing vLLM")
-        with self.times.phase("imports"):
-            from app.engine.serving import Engine
-
-        logger.info("loading the model", extra={"model": options.model})
-        with self.times.phase("engine"):
-            timeout_s = self.settings.limits.compile_timeout_s
-            return Engine(options, wanted_scheme(self.settings), timeout_s)
-
-    def check_machine(self, options: EngineOptions) -> None:
-        """Raises a StartError for what cannot work here, before any weight is read."""
-        from app.plan.preflight import check_start, plan_summary
-
-        self.plan = check_start(options, wanted_scheme(self.settings))
-        if self.plan is not None:
-            self.resources.plan = plan_summary(self.plan)
-
-    async def connect(self, engine: Any) -> None:
-        self.resources.engine = engine
-        with self.times.phase("warm_up"):
-            await engine.connect(self.app.state)
-        fast_path = self.settings.server.fast_path == "auto"
-        join_engine(self.app, engine.routers, engine.fast_routes if fast_path else None)
-        await asyncio.to_thread(self.app.openapi)  # once, now; a second of work for vLLM's models
-        loaded = engine.loaded
-        engine.watch_kv_cache(self.queue.note_kv_cache)
-        lookahead = self.settings.queue.lookahead
-        most = loaded.max_num_seqs
-        self.queue.open(most, max(1, most // 16) if lookahead is None else lookahead)
-        self.resources.metrics.show_model(loaded, engine.version)
-        extra = {
-            "scheme": loaded.scheme,
-            "kernel": loaded.kernel,
-            "kv_tokens": loaded.num_kv_tokens,
-        }
-        logger.info("loaded", extra=extra)
-        if self.plan is not None:
-            self.show_memory(compare_loaded(self.plan, loaded))
-
-    def show_start_times(self) -> None:
-        """From `exec` to ready: in the log and in the metrics."""
-        self.resources.metrics.show_start(self.times.seconds)
-        rounded = {f"{name}_s": round(spent, 1) for name, spent in self.times.seconds.items()}
-        logger.info("started", extra=rounded | {"total_s": round(self.times.total_s, 1)})
-
-    def show_memory(self, compared: Sequence[Compared]) -> None:
-        """How right the plan was: in the log, in the metrics, in /admin/status."""
-        self.resources.metrics.show_memory(compared)
-        for each in compared:
-            said = {"planned_bytes": each.planned, "actual_bytes": each.actual}
-            self.resources.plan = {**self.resources.plan, each.name: said}
-            extra = {"part": each.name, **said, "ratio": round(each.ratio, 4)}
-            logger.info("memory planned and actual", extra=extra)
-
-    def is_dead(self) -> bool:
-        return self.resources.engine is not None and self.resources.engine.is_dead
-
-    def is_full(self) -> bool:
-        """Requests in hand, counting those in the gateway's own queue and each sequence of one."""
-        engine = self.resources.engine
-        if engine is None:
-            return False
-        return max(self.state.num_running, engine.num_unfinished) > engine.loaded.max_num_seqs
-
-    async def answer_heartbeat(self) -> None:
-        if self.resources.engine is not None:
-            await self.resources.engine.answer_heartbeat()
-
-    def kill(self) -> None:
-        if self.resources.engine is not None:
-            self.resources.engine.kill()
-
-    async def stop(self, listening: Sequence["asyncio.Task[None]"]) -> None:
-        """End the listeners, which tell what still runs so, within a second; then the engine.
-
-        The other way round vLLM would end the streams as if their answers were whole.
-        """
-        for listener in self.listeners:
-            listener.should_exit = True
-        await asyncio.gather(*listening, return_exceptions=True)
-        if self.resources.engine is not None and not self.is_dead():
-            await asyncio.to_thread(self.resources.engine.stop, ENGINE_STOP_S)
 
 
 async def serve(effective: EffectiveSettings, local_key: str | None) -> int:

@@ -20,7 +20,7 @@ OWNERS = {
     "uvicorn": {"server", "http_edge"},
 }
 
-# A part of `app`, and the parts it may import. `main` and `__main__` compose and may import any.
+# A part of `app`, and the parts it may import. `main`, `service` and `__main__` compose: any.
 PARTS = {
     "core": {"core"},
     "settings": {"core", "settings"},
