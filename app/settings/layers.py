@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import yaml
 from dotenv import dotenv_values
-from pydantic import TypeAdapter, ValidationError
+from pydantic import SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from app.core.errors import SettingsError
@@ -136,5 +136,6 @@ def check_value(name: str, value: Any, layer: Layer) -> Any:
         return adapter.validate_strings(value)
     except ValidationError as error:
         reason = error.errors(include_url=False, include_input=False)[0]["msg"].lower()
-        shown = "" if name == "model.hf_token" else f" is {str(value)[:80]!r}"
+        is_secret = SecretStr in getattr(field.annotation, "__args__", ())
+        shown = "" if is_secret else f" is {str(value)[:80]!r}"
         raise SettingsError(f"{name} ({layer.name}){shown}: {reason}.") from None

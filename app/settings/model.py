@@ -112,6 +112,11 @@ class LimitsSettings(Section):
     max_regex_chars: Positive
     max_repetition: Positive
     compile_timeout_s: Annotated[float, Field(gt=0, le=60)]
+    redis_url: SecretStr | None
+    redis_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
+    redis_timeout_s: Annotated[float, Field(ge=0.01, le=60)]
+    redis_lease_s: Annotated[float, Field(ge=1, le=3600)]
+    when_redis_fails: Literal["fail_closed", "fail_open"]
 
     @property
     def of_request(self) -> RequestLimits:

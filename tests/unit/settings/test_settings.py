@@ -88,6 +88,9 @@ def test_every_setting_can_be_set_by_environment_and_command_line(
         "model.scheme": "fp8",
         "engine.dtype": "float16",
         "limits.unknown_fields": "ignore",
+        "limits.redis_lease_s": "10",
+        "limits.redis_timeout_s": "0.2",
+        "limits.when_redis_fails": "fail_open",
         "server.fast_path": "off",
         "log.level": "error",
         "log.format": "text",
@@ -174,6 +177,12 @@ def test_secrets_are_hidden_wherever_settings_are_shown(tmp_path: Path) -> None:
     token = effective.settings.model.hf_token
     assert token is not None
     assert token.get_secret_value() == "hf_secret"
+
+
+def test_a_wrong_secret_is_not_quoted(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"limits\.redis_url") as refused:
+        load(tmp_path, config="limits: {redis_url: [redis://user:password@host]}")
+    assert "password" not in refused.value.sentence
 
 
 def test_what_is_printed_can_be_used_as_a_config_file(tmp_path: Path) -> None:
