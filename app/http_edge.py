@@ -26,12 +26,15 @@ _CODES = {
 @dataclass(frozen=True)
 class EdgeLimits:
     """`header_timeout_s`: from the connection, or from the first byte of a later request, to the
-    end of the head. `max_header_bytes`: of the path and all headers together."""
+    end of the head. `max_header_bytes`: of the path and all headers together. `send_timeout_s`: a
+    client that takes nothing of what waits to be sent for so long is given up: what it was to get
+    would hold its place in the engine's queue."""
 
     header_timeout_s: float
     max_header_bytes: int
     max_headers: int
     max_connections: int
+    send_timeout_s: float
 
     def protocol(self) -> Any:
         """A protocol class for uvicorn that keeps these limits."""
@@ -49,6 +52,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.is_in_head = True
         self.num_heads = self.num_fed = self.num_parsed = self.num_headers = 0
         self.head_timer: asyncio.TimerHandle | None = None
+        self.send_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -58,6 +62,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.stop_timer()
+        self.stop_send_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -119,6 +124,21 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.head_timer is not None:
             self.head_timer.cancel()
             self.head_timer = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.stop_send_timer()
+        delay = self.limits.send_timeout_s
+        self.send_timer = self.loop.call_later(delay, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.stop_send_timer()
+
+    def stop_send_timer(self) -> None:
+        if self.send_timer is not None:
+            self.send_timer.cancel()
+            self.send_timer = None
 
     def refuse(self, status: HTTPStatus) -> None:
         """Answer and close. A client that sent nothing, or that another answer is on its way to,

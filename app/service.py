@@ -115,6 +115,7 @@ class Service:
             server.max_header_bytes,
             server.max_headers,
             server.max_connections,
+            server.send_timeout_s,
         )
         allow_connections(server.max_connections)
         yield Listener(self.app, sock, limits, timeout_keep_alive=server.keep_alive_s, **tls)

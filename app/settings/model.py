@@ -47,6 +47,7 @@ class ServerSettings(Section):
     max_header_bytes: Annotated[int, Field(ge=1024, le=1 << 24)]
     max_headers: Positive
     max_connections: Positive
+    send_timeout_s: Annotated[float, Field(gt=0, le=86_400)]
     fast_path: Annotated[Literal["auto", "off"], BeforeValidator(off_as_written)]
 
 

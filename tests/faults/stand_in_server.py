@@ -71,7 +71,7 @@ async def serve(port: int, key_file: Path) -> None:
     watch = KeyFileWatch(key_file, metrics.show_key_file)
     watching = asyncio.create_task(watch.run())
     app = make_app(watch.ring, metrics)
-    limits = EdgeLimits(10, 32_768, 100, max_connections=1 << 20)
+    limits = EdgeLimits(10, 32_768, 100, max_connections=1 << 20, send_timeout_s=60)
     await Listener(app, bind("127.0.0.1", port, "port"), limits).run_until_stopped()
     watching.cancel()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,7 +11,13 @@ import pytest
 from app.http_edge import EdgeLimits
 from app.server import Listener, bind
 
-LIMITS = EdgeLimits(header_timeout_s=0.3, max_header_bytes=2000, max_headers=20, max_connections=5)
+LIMITS = EdgeLimits(
+    header_timeout_s=0.3,
+    max_header_bytes=2000,
+    max_headers=20,
+    max_connections=5,
+    send_timeout_s=0.5,
+)
 GOOD = b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n"
 
 
@@ -26,10 +33,10 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": str(size).encode()})
 
 
-def with_listener(use: Callable[[int], Awaitable[Any]]) -> Any:
+def with_listener(use: Callable[[int], Awaitable[Any]], app: Any = echo) -> Any:
     async def run() -> Any:
         sock = bind("127.0.0.1", 0, "a port")
-        listener = Listener(echo, sock, LIMITS)
+        listener = Listener(app, sock, LIMITS)
         serving = asyncio.create_task(listener.run_until_stopped())
         try:
             async with asyncio.timeout(20):
@@ -144,3 +151,50 @@ def test_one_connection_too_many_is_a_503_and_the_others_go_on() -> None:
             each.close()
 
     with_listener(use)
+
+
+class Endless:
+    """An answer that does not end, and whether it was given up."""
+
+    def __init__(self) -> None:
+        self.was_given_up = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        leaving = asyncio.create_task(receive())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while not leaving.done():
+            await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
+            await asyncio.sleep(0)
+        self.was_given_up.set()
+
+
+def connect(port: int) -> socket.socket:
+    reader = socket.create_connection(("127.0.0.1", port))
+    reader.setblocking(False)
+    reader.sendall(GOOD)
+    return reader
+
+
+def test_a_client_that_reads_nothing_of_its_answer_is_given_up() -> None:
+    app = Endless()
+
+    async def never_read(port: int) -> None:
+        with connect(port):
+            await app.was_given_up.wait()
+
+    with_listener(never_read, app)
+
+
+def test_a_client_that_reads_slowly_is_not_given_up() -> None:
+    app = Endless()
+
+    async def read_slowly(port: int) -> None:
+        loop = asyncio.get_running_loop()
+        with connect(port) as reader:
+            for _ in range(15):  # three times as long as one may be silent
+                await loop.sock_recv(reader, 1 << 24)
+                await asyncio.sleep(0.1)
+            assert not app.was_given_up.is_set()
+
+    with_listener(read_slowly, app)
