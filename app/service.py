@@ -1,6 +1,7 @@
 """The parts of a running service, and how they meet."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -27,6 +28,7 @@ from app.core.start_times import StartTimes
 from app.core.state import ServiceState
 from app.core.version import VERSION
 from app.http_edge import EdgeLimits, allow_connections
+from app.lifecycle import in_daemon_thread
 from app.server import Listener, bind
 from app.settings.key_watch import KeyFileWatch
 from app.settings.model import QueueSettings, Settings, UsageSettings
@@ -34,6 +36,7 @@ from app.usage.journal import UsageJournal
 
 logger = logging.getLogger("gateway")
 ENGINE_STOP_S = 5.0
+FLUSH_SPANS_S = 2.0
 
 
 def wanted_scheme(settings: Settings) -> str | None:
@@ -46,6 +49,7 @@ def engine_options(settings: Settings) -> EngineOptions:
         model=settings.model.path,
         revision=settings.model.revision,
         served_name=settings.model.name,
+        otlp_endpoint=settings.tracing.otlp_endpoint,
         **shared,
     )
 
@@ -103,6 +107,7 @@ class Service:
             max_body_bytes=settings.limits.max_body_bytes,
             body_timeout_s=settings.server.body_timeout_s,
             sse_keep_alive_s=settings.server.sse_keep_alive_s,
+            traces=settings.tracing.otlp_endpoint is not None,
         )
         self.listeners = list(self.make_listeners())
 
@@ -216,6 +221,13 @@ class Service:
         if self.resources.engine is not None:
             self.resources.engine.kill()
 
+    async def flush_spans(self) -> None:
+        """Hand over the last spans; a collector that does not answer delays the end a little."""
+        from app.api.tracing import flush
+
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(in_daemon_thread(flush), FLUSH_SPANS_S)
+
     async def stop(self, listening: Sequence["asyncio.Task[None]"]) -> None:
         """End the listeners, which tell what still runs so, within a second; then the engine.
 
@@ -224,5 +236,7 @@ class Service:
         for listener in self.listeners:
             listener.should_exit = True
         await asyncio.gather(*listening, return_exceptions=True)
+        if self.settings.tracing.otlp_endpoint is not None:
+            await self.flush_spans()
         if self.resources.engine is not None and not self.is_dead():
             await asyncio.to_thread(self.resources.engine.stop, ENGINE_STOP_S)

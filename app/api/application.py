@@ -1,6 +1,6 @@
 """The applications: the API, and the management port's three routes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from fastapi import APIRouter, FastAPI, Request
@@ -34,10 +34,12 @@ def create_app(
     max_body_bytes: int,
     body_timeout_s: float,
     sse_keep_alive_s: float,
+    traces: bool = False,
 ) -> FastAPI:
     """The API. Ours are bound at once; `join_engine` adds the engine's routes when it is loaded."""
     middleware = [
         observation(resources),
+        *(tracing() if traces else ()),
         Middleware(ErrorRendering, translate=resources.translate),
         door(resources, ROUTES),
         Middleware(Tenancy, keys=resources.keys, admission=resources.admission),
@@ -75,6 +77,12 @@ def observation(resources: Resources) -> Middleware:
         model_name=resources.model_name,
         keep_usage=resources.keep_usage,
     )
+
+
+def tracing() -> Iterator[Middleware]:
+    from app.api.tracing import Tracing  # OpenTelemetry, which nobody else needs
+
+    yield Middleware(Tracing)
 
 
 def door(resources: Resources, routes: tuple[Route, ...]) -> Middleware:

@@ -28,6 +28,7 @@ class RequestContext:
     is_stream: bool = False
     has_unread_body: bool = False
     error_code: str = ""
+    trace_headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # for the engine
 
 
 def context_of(scope: Scope) -> RequestContext:

@@ -35,7 +35,8 @@ class Door:
             self.authenticate(scope, context, route)
             self.refuse_when_not_ready(route)
             id_header = (b"x-request-id", context.id.encode())
-            scope = {**scope, "headers": [*strip_headers(scope["headers"]), id_header]}
+            headers = [*strip_headers(scope["headers"]), id_header, *context.trace_headers]
+            scope = {**scope, "headers": headers}
             if route.needs_engine:
                 return await self.count_running(scope, receive, send)
         return await self.app(scope, receive, send)

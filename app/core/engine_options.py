@@ -30,6 +30,7 @@ OWNED = {
     "ssl-keyfile": "server.tls_key",
     "sse-keep-alive-interval": "server.sse_keep_alive_s",
     "api-key": "auth.keys_file",
+    "otlp-traces-endpoint": "tracing.otlp_endpoint",
 }
 REFUSED = {
     "worker-extension-cls": "the gateway's own is loaded, to read the kernels that were chosen",
@@ -68,6 +69,7 @@ class EngineOptions:
     cpu_kv_cache_gib: int
     tool_call_parser: str | None
     extra_args: str
+    otlp_endpoint: str | None = None
 
     def arguments(self) -> list[str]:
         """vLLM's command line. Raises SettingsError for an extra argument that is not free."""
@@ -84,6 +86,7 @@ class EngineOptions:
             "--kv-cache-dtype": self.kv_cache_dtype,
             "--tensor-parallel-size": self.tensor_parallel_size,
             "--tool-call-parser": self.tool_call_parser,
+            "--otlp-traces-endpoint": self.otlp_endpoint,
         }
         valued["--structured-outputs-config.backend"] = STRUCTURED_OUTPUTS_BACKEND
         arguments = [f"{name}={value}" for name, value in valued.items() if value is not None]

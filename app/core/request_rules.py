@@ -27,14 +27,18 @@ STRIPPED_HEADERS = frozenset(
         b"cookie",
     }
 )
+# Told to the engine by the gateway alone, where it traces.
+TRACE_HEADERS = frozenset({b"traceparent", b"tracestate"})
+_ENDING = STRIPPED_HEADERS | TRACE_HEADERS
 
 
 def strip_headers(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """`headers` without those of STRIPPED_HEADERS and without any of vLLM's own prefix."""
+    """`headers` without those of STRIPPED_HEADERS and TRACE_HEADERS, and without any of vLLM's own
+    prefix."""
     return [
         (name, value)
         for name, value in headers
-        if name not in STRIPPED_HEADERS and not name.startswith(b"x-vllm-")
+        if name not in _ENDING and not name.startswith(b"x-vllm-")
     ]
 
 

@@ -31,6 +31,7 @@ def prepare_environment(
     environ["VLLM_LOGGING_LEVEL"] = "INFO" if log_level == "debug" else log_level.upper()
     environ["VLLM_CPU_KVCACHE_SPACE"] = str(options.cpu_kv_cache_gib)
     environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    environ.setdefault("OTEL_SERVICE_NAME", "w8a8-gateway")
     if hf_token:
         environ["HF_TOKEN"] = hf_token
     if Path(options.model).is_dir():

@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
@@ -23,6 +24,13 @@ def leave_time_to_answer(value: float) -> float:
     """The engine is asked once a second."""
     if 0 < value < 3:
         raise ValueError("has to be 0 or at least 3")
+    return value
+
+
+def name_a_host(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("has to be an address like http://collector:4317")
     return value
 
 
@@ -143,6 +151,10 @@ class UsageSettings(Section):
     max_file_bytes: Annotated[int, Field(ge=1024)]
 
 
+class TracingSettings(Section):
+    otlp_endpoint: Annotated[Text, AfterValidator(name_a_host)] | None
+
+
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"]
     format: Literal["auto", "json", "text"]
@@ -158,4 +170,5 @@ class Settings(Section):
     limits: LimitsSettings
     queue: QueueSettings
     usage: UsageSettings
+    tracing: TracingSettings
     log: LogSettings

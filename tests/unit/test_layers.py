@@ -17,6 +17,7 @@ OWNERS = {
     "llmcompressor": {"quantize"},
     "fastapi": {"api"},
     "starlette": {"api"},
+    "opentelemetry": {"api"},
     "uvicorn": {"server", "http_edge"},
 }
 

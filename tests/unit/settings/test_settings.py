@@ -92,6 +92,7 @@ def test_every_setting_can_be_set_by_environment_and_command_line(
         "limits.redis_timeout_s": "0.2",
         "limits.when_redis_fails": "fail_open",
         "server.fast_path": "off",
+        "tracing.otlp_endpoint": "http://collector:4317",
         "log.level": "error",
         "log.format": "text",
     }
@@ -132,6 +133,7 @@ def test_every_setting_can_be_set_by_environment_and_command_line(
         ({"assignments": ["server.port=-1"]}, "server.port"),
         ({"assignments": ["profile=nobody"]}, "'nobody'"),
         ({"assignments": ["server.tls_key=/x"]}, "server.tls_certificate"),
+        ({"assignments": ["tracing.otlp_endpoint=collector:4317"]}, "tracing.otlp_endpoint"),
         ({"assignments": ["server.management_port=8000"]}, "server.management_port"),
         ({"assignments": ["engine.max_num_seqs=4096"]}, "engine.max_num_batched_tokens"),
         ({"assignments": ["engine.max_model_len=1"]}, "engine.max_model_len"),
