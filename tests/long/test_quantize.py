@@ -161,14 +161,17 @@ def test_an_interrupted_run_leaves_nothing_that_looks_finished(
     out, partial = tmp_path / "w8a8", tmp_path / ".w8a8.partial"
     words = quantize_words("gptq-int8", out, calibration)
     log_file = tmp_path / "log"
+    # Whoever runs the tests may have been started in the background, with SIGINT ignored.
+    words = ["env", "--default-signal=INT", *command(*words)]
     with log_file.open("wb") as log:
-        process = subprocess.Popen(
-            command(*words), cwd=ROOT, env=environment(), stdout=log, stderr=log
-        )
-    wait_until_calibrating(log_file, process)
-    assert partial.exists()
-    process.send_signal(number)
-    assert process.wait(120) != 0
+        process = subprocess.Popen(words, cwd=ROOT, env=environment(), stdout=log, stderr=log)
+    try:
+        wait_until_calibrating(log_file, process)
+        assert partial.exists()
+        process.send_signal(number)
+        assert process.wait(120) != 0
+    finally:
+        process.kill()
     assert not out.exists()
     if number is signal.SIGKILL:  # it could not clean up; the next run does
         assert run(*quantize_words("dynamic-int8", out, calibration)).returncode == 0
