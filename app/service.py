@@ -148,7 +148,7 @@ class Service:
             )
         with self.times.phase("checks"):
             self.check_machine(options)
-            self.resources.recovery = prove(options.model, self.settings.quality.min_recovery)
+            self.prove_quality(options.model)
         logger.info("importing vLLM")
         with self.times.phase("imports"):
             from app.engine.serving import Engine
@@ -157,6 +157,11 @@ class Service:
         with self.times.phase("engine"):
             timeout_s = self.settings.limits.compile_timeout_s
             return Engine(options, wanted_scheme(self.settings), timeout_s)
+
+    def prove_quality(self, model: str) -> None:
+        self.resources.recovery = prove(model, self.settings.quality.min_recovery)
+        if self.resources.recovery is not None:
+            self.resources.metrics.show_recovery(self.resources.recovery)
 
     def check_machine(self, options: EngineOptions) -> None:
         """Raises a StartError for what cannot work here, before any weight is read."""

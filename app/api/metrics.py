@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from app.core.loaded_model import LoadedModel
 from app.core.memory.comparison import Compared
+from app.core.quality import Recovery
 from app.core.state import Phase
 from app.core.usage import JournalState
 from app.core.version import VERSION
@@ -141,6 +142,10 @@ class Metrics:
             ["tenant"],
             registry=registry,
         )
+        # For who takes one series of a replica: the custom metrics API, an endpoint picker.
+        self.queue_depth = Gauge(
+            "gateway_queue_depth", "The same, of all tenants together.", registry=registry
+        )
         self.build = Gauge(
             "gateway_build_info", "1, with versions.", ["version", "vllm"], registry=registry
         )
@@ -148,6 +153,13 @@ class Metrics:
             "gateway_quantization_info",
             "1, with the scheme and the kernel class that vLLM chose.",
             ["scheme", "kernel"],
+            registry=registry,
+        )
+        self.recovery = Gauge(
+            "gateway_recovery_ratio",
+            "Accuracy kept of the original model, by the quality report: its estimate, and the low "
+            "and high end of its 95 % interval. None where nothing is proved.",
+            ["bound"],
             registry=registry,
         )
         self.memory = Gauge(
@@ -206,6 +218,7 @@ class Metrics:
 
     def waiting(self, tenant: str, change: int) -> None:
         self.queue_waiting.labels(tenant).inc(change)
+        self.queue_depth.inc(change)
 
     def admitted(self, tenant: str, waited_s: float) -> None:
         self.queue_wait.labels(tenant).observe(waited_s)
@@ -213,6 +226,11 @@ class Metrics:
     def show_model(self, loaded: LoadedModel, vllm_version: str) -> None:
         self.build.labels(VERSION, vllm_version).set(1)
         self.quantization.labels(loaded.scheme, loaded.kernel).set(1)
+
+    def show_recovery(self, recovery: Recovery) -> None:
+        percents = {"estimate": recovery.percent, "low": recovery.low, "high": recovery.high}
+        for bound, percent in percents.items():
+            self.recovery.labels(bound).set(percent / 100)
 
     def show_memory(self, compared: Sequence[Compared]) -> None:
         for each in compared:

@@ -136,10 +136,9 @@ def exported() -> list[Any]:
 
 
 def test_the_dashboards_are_fresh() -> None:
-    command = [sys.executable, str(ROOT / "deploy/monitoring/dashboards.py"), "--check"]
-    assert subprocess.run(command, check=False).returncode == 0, (
-        "run deploy/monitoring/dashboards.py"
-    )
+    command = [sys.executable, "-m", "deploy.monitoring.dashboards", "--check"]
+    done = subprocess.run(command, cwd=ROOT, check=False)
+    assert done.returncode == 0, "run python -m deploy.monitoring.dashboards"
 
 
 def test_dashboards_and_panels_have_names_of_their_own() -> None:
