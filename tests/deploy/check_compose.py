@@ -11,13 +11,13 @@ from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 
-SCHEMA = "compose/config/compose_spec.json"
+SCHEMA = "check_jsonschema/builtin_schemas/vendor/compose-spec.json"
 
 
 def main() -> None:
-    (path,) = (file for file in files("docker-compose") or () if str(file) == SCHEMA)
+    (path,) = (file for file in files("check-jsonschema") or () if str(file) == SCHEMA)
     schema = json.loads(Path(str(path.locate())).read_text())
-    validator = jsonschema.Draft7Validator(schema)
+    validator = jsonschema.Draft202012Validator(schema)
     found = [[describe(error) for error in validator.iter_errors(d)] for d in json.load(sys.stdin)]
     json.dump(found, sys.stdout)
 

@@ -1,4 +1,4 @@
-"""The Compose files, against the specification's schema and what docs/deploy.md promises."""
+"""The Compose file, against the specification's schema and what docs/deploy.md promises."""
 
 import re
 from pathlib import Path
@@ -7,34 +7,23 @@ from typing import Any
 import pytest
 import yaml
 
+from app.settings.layers import from_variables
 from tests.deploy import toolbox
 
 ROOT = Path(__file__).parents[2]
-BASE = ROOT / "docker-compose.yml"
-FILES = [BASE, *sorted((ROOT / "deploy").glob("compose.*.yml"))]
+FILE = ROOT / "docker-compose.yml"
+PUBLISHED = ("127.0.0.1:", "${PUBLISH:-127.0.0.1:")
+GATEWAYS = ("gateway", "gateway-cpu")
 
 
-class ComposeLoader(yaml.SafeLoader):
-    """Reads `!reset` as null: what is left after Compose has merged the files."""
-
-
-ComposeLoader.add_constructor("!reset", lambda *_: None)
-
-
-def load(path: Path) -> dict[str, Any]:
-    document: dict[str, Any] = yaml.load(path.read_text(), ComposeLoader)
+def compose() -> dict[str, Any]:
+    """With its anchors merged, and its variables as they stand."""
+    document: dict[str, Any] = yaml.safe_load(FILE.read_text())
     return document
 
 
-def without_nulls(node: Any) -> Any:
-    """A reset key does not reach the schema; a variable passed through is a null that stays."""
-    if not isinstance(node, dict):
-        return node
-    return {k: without_nulls(v) for k, v in node.items() if v is not None or k.isupper()}
-
-
 def services() -> list[tuple[str, dict[str, Any]]]:
-    return sorted(load(BASE)["services"].items(), key=str)
+    return sorted(compose()["services"].items(), key=str)
 
 
 def seconds(duration: str) -> int:
@@ -43,9 +32,8 @@ def seconds(duration: str) -> int:
     return int(match[1]) * {"s": 1, "m": 60}[match[2]]
 
 
-def test_every_compose_file_keeps_to_the_specifications_schema() -> None:
-    documents = [without_nulls(load(path)) for path in FILES]
-    assert toolbox.run("check_compose.py", documents) == [[] for _ in FILES]
+def test_the_compose_file_keeps_to_the_specifications_schema() -> None:
+    assert toolbox.run("check_compose.py", [compose()]) == [[]]
 
 
 def test_the_schema_check_can_fail() -> None:
@@ -78,10 +66,12 @@ def test_every_service_but_the_web_page_is_read_only_and_not_root(
     assert not str(service["user"]).startswith(("0", "root"))
 
 
-def test_only_the_gateway_starts_without_a_profile() -> None:
+def test_only_the_gpu_gateway_starts_without_a_profile() -> None:
     profiles = {name: service.get("profiles") for name, service in services()}
     assert profiles.pop("gateway") is None
     assert all(profiles.values())
+    wanted = {"monitoring", "ui", "redis", "cpu", "keys"}
+    assert {name for names in profiles.values() for name in names or ()} == wanted
 
 
 def test_every_file_that_is_mounted_exists() -> None:
@@ -95,36 +85,73 @@ def test_every_file_that_is_mounted_exists() -> None:
 def test_only_the_inference_port_can_leave_the_host() -> None:
     for name, service in services():
         for port in service.get("ports", []):
-            assert port.startswith(("127.0.0.1:", "${PUBLISH:-127.0.0.1:")), (name, port)
-    assert "127.0.0.1:9000:9000" in load(BASE)["services"]["gateway"]["ports"]
+            assert port.startswith(PUBLISHED), (name, port)
+    for name in GATEWAYS:
+        assert "127.0.0.1:9000:9000" in compose()["services"][name]["ports"]
 
 
-def test_the_gateway_is_given_longer_to_stop_than_it_drains() -> None:
-    gateway = load(BASE)["services"]["gateway"]
+@pytest.mark.parametrize("name", GATEWAYS)
+def test_a_gateway_is_given_longer_to_stop_than_it_drains(name: str) -> None:
+    gateway = compose()["services"][name]
     drain = int(gateway["environment"]["GATEWAY_SERVER_DRAIN_TIMEOUT_S"])
     assert seconds(gateway["stop_grace_period"]) >= drain + 30
 
 
-def test_the_cpu_override_takes_the_gpu_out_and_the_bundled_model_in() -> None:
-    base, override = load(BASE)["services"], load(ROOT / "deploy/compose.cpu.yml")["services"]
-    assert set(override) <= set(base)
-    assert base["gateway"]["deploy"]["resources"]["reservations"]["devices"]
-    assert "deploy: !reset null" in (ROOT / "deploy/compose.cpu.yml").read_text()
-    assert override["gateway"]["build"]["target"] == "cpu"
+def test_the_cpu_gateway_takes_the_others_place_without_a_gpu() -> None:
+    gpu, cpu = (compose()["services"][name] for name in GATEWAYS)
+    assert gpu["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
+    assert "deploy" not in cpu
+    assert cpu["networks"]["default"]["aliases"] == [GATEWAYS[0]]  # as Prometheus knows it
+    for key in ("ports", "volumes", "hostname", "user", "stop_grace_period"):
+        assert cpu[key] == gpu[key]
+
+
+def test_as_many_gpus_are_reserved_as_share_the_model() -> None:
+    gateway = compose()["services"]["gateway"]
+    (device,) = gateway["deploy"]["resources"]["reservations"]["devices"]
+    assert device["count"] == gateway["environment"]["GATEWAY_ENGINE_TENSOR_PARALLEL_SIZE"]
 
 
 @pytest.mark.parametrize(
-    ("path", "profile"),
-    [(BASE, "llama-3.1-8b-instruct-w8a8"), (ROOT / "deploy/compose.cpu.yml", "bundled")],
+    ("name", "profile"), [("gateway", "llama-3.1-8b-instruct-w8a8"), ("gateway-cpu", "bundled")]
 )
-def test_the_served_profile_is_named_and_exists(path: Path, profile: str) -> None:
-    assert load(path)["services"]["gateway"]["command"] == ["serve", "--profile", profile]
+def test_the_served_profile_is_named_and_exists(name: str, profile: str) -> None:
+    named = compose()["services"][name]["command"][-1]
+    assert named in (profile, f"${{PROFILE:-{profile}}}")
     assert (ROOT / "config" / "profiles" / f"{profile}.yaml").is_file()
 
 
-def test_no_compose_file_holds_a_secret() -> None:
-    for path in FILES:
-        for name, service in load(path)["services"].items():
-            for key, value in (service.get("environment") or {}).items():
-                if re.search("TOKEN|KEY$|PASSWORD", key):
-                    assert value is None or value.endswith(":-}"), (name, key)
+@pytest.mark.parametrize("name", [*GATEWAYS, "keys", "keys-cpu"])
+def test_an_image_of_ours_is_built_and_never_pulled(name: str) -> None:
+    """A key is made before anything is started: its image has to come from somewhere."""
+    service = compose()["services"][name]
+    target = service["build"]["target"]
+    assert service["image"].endswith(f"-{target}")
+    assert f" AS {target}\n" in (ROOT / "Dockerfile").read_text()
+
+
+def test_every_variable_of_a_gateway_is_a_setting() -> None:
+    for name in GATEWAYS:
+        variables = compose()["services"][name]["environment"]
+        known = {key: "" for key in variables if key.startswith("GATEWAY_")}
+        assert len(known) >= 3
+        from_variables(name, known)
+
+
+def test_the_password_of_redis_reaches_the_gateway_by_its_url_and_redis_as_a_secret() -> None:
+    services, secrets = compose()["services"], compose()["secrets"]
+    url = services["gateway"]["environment"]["GATEWAY_LIMITS_REDIS_URL"]
+    variable = secrets["redis_password"]["environment"]
+    assert url == f"${{{variable}:+redis://:${{{variable}}}@redis:6379/0}}"
+    redis = services["redis"]
+    assert "ports" not in redis and "environment" not in redis
+    assert redis["secrets"] == ["redis_password"]
+    assert {"--appendonly", "noeviction"} <= set(redis["command"][-1].split())
+    assert services["gateway"]["depends_on"]["redis"]["required"] is False
+
+
+def test_the_compose_file_holds_no_secret() -> None:
+    for name, service in compose()["services"].items():
+        for key, value in (service.get("environment") or {}).items():
+            if re.search("TOKEN|KEY$|PASSWORD", key):
+                assert value is None or value.endswith(":-}"), (name, key)
