@@ -1,18 +1,23 @@
 """Builds the CPU image for real, without a registry: buildah on a base that debootstrap makes.
 
 The base stands in for python:3.11-slim-bookworm: the same Debian, with Debian's own Python 3.11.
-pip's configuration of this machine, and the folders it names, are mounted for the build.
+pip's configuration of this machine, and the folders it names, are mounted for the build. Base and
+finished steps are kept in .cache, as a builder keeps its layers: a step runs again when it or what
+it copies has changed.
 """
 
+import hashlib
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / ".cache" / "bookworm"
+STORES = ROOT / ".cache" / "buildah"
 BASE_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
 IMAGE = "localhost/w8a8-gateway:test-cpu"
 PACKAGES = "python3,python3-venv,ca-certificates"
@@ -22,10 +27,10 @@ MIRROR = "http://deb.debian.org/debian"
 class Builder:
     """A buildah store of its own in `folder`, so that the user's images are not touched."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, driver: str) -> None:
+        self.folder, self.driver = folder, driver
         store = ["--root", str(folder / "root"), "--runroot", str(folder / "run")]
-        self.command = ["buildah", *store, "--storage-driver", "vfs"]
+        self.command = ["buildah", *store, "--storage-driver", driver]
 
     def call(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -37,13 +42,19 @@ class Builder:
         return done.stdout.strip()
 
     def build(self) -> None:
+        if not self.call("images", "--quiet", "--filter", f"reference={BASE_IMAGE}"):
+            self.import_base()
+        mounts = [word for mount in self.mounts() for word in ("--volume", mount)]
+        options = ["--isolation", "chroot", "--pull-never", "--target", "cpu", "--tag", IMAGE]
+        # vfs copies the whole file system for every layer that is kept.
+        options += [f"--layers={str(self.driver != 'vfs').lower()}"]
+        self.call("build", *options, *mounts, ".")
+
+    def import_base(self) -> None:
         base = self.call("from", "scratch")
         self.call("add", "--quiet", base, str(make_base()), "/")
         self.call("config", "--env", "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", base)
         self.call("commit", "--quiet", "--rm", base, BASE_IMAGE)
-        mounts = [word for mount in self.mounts() for word in ("--volume", mount)]
-        options = ["--isolation", "chroot", "--pull-never", "--target", "cpu", "--tag", IMAGE]
-        self.call("build", *options, *mounts, ".")
 
     def mounts(self) -> Iterator[str]:
         values = pip_settings()
@@ -60,6 +71,40 @@ class Builder:
 
     def start(self) -> "Container":
         return Container(self, self.call("from", "--pull-never", IMAGE))
+
+    def close(self) -> None:
+        """Containers go; finished steps stay, unless they are whole copies."""
+        self.call("rm", "--all")
+        if self.driver == "vfs":
+            shutil.rmtree(self.folder)
+
+
+def open_builder() -> Builder:
+    """One store for what decides the slow steps; those of other times are removed."""
+    driver = "overlay" if has_overlay() else "vfs"
+    files = [ROOT / "Dockerfile", *sorted((ROOT / "requirements").glob("*"))]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files if path.is_file()))
+    folder = STORES / f"{driver}-{digest.hexdigest()[:16]}"
+    for other in STORES.glob("*"):
+        if other != folder:
+            shutil.rmtree(other)
+    folder.mkdir(parents=True, exist_ok=True)
+    builder = Builder(folder, driver)
+    builder.call("rm", "--all")  # of a run that was killed
+    return builder
+
+
+def has_overlay() -> bool:
+    """Whether the kernel lets us mount one file system over another where .cache is."""
+    STORES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=STORES.parent) as name:
+        trial = Builder(Path(name), "overlay")
+        commands = [["from", "--name", "trial", "scratch"], ["mount", "trial"], ["rm", "trial"]]
+        return all(
+            subprocess.run([*trial.command, *words], capture_output=True, check=False).returncode
+            == 0
+            for words in commands
+        )
 
 
 class Container:

@@ -1,7 +1,6 @@
 """The CPU image, built step by step as the Dockerfile says, then run: does it serve?"""
 
 import json
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.deploy.image_builder import Builder, Container, why_not_here
+from tests.deploy.image_builder import Container, open_builder, why_not_here
 from tests.integration.gateway_process import SECRET, free_port, write_keys
 
 WHY_NOT = why_not_here()
@@ -23,12 +22,11 @@ QUESTION = {"model": "bundled", "messages": [{"role": "user", "content": "What i
 
 
 @pytest.fixture(scope="module")
-def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
-    folder = tmp_path_factory.mktemp("buildah")
-    builder = Builder(folder)
+def container() -> Iterator[Container]:
+    builder = open_builder()
     builder.build()
     yield builder.start()
-    shutil.rmtree(folder)  # several GiB
+    builder.close()
 
 
 def test_the_image_runs_as_its_fixed_user(container: Container) -> None:
