@@ -16,6 +16,13 @@ SITUATIONS = {
     for path in sorted((CHART / "ci").glob("*-values.yaml"))
 }
 KUBERNETES = ("1.35.0", "1.36.0", "1.37.0")
+CUSTOM_GROUPS = {
+    "gateway.networking.k8s.io",
+    "inference.networking.k8s.io",
+    "keda.sh",
+    "leaderworkerset.x-k8s.io",
+    "monitoring.coreos.com",
+}
 KEYS = {"keys": {"existingSecret": "gateway-keys"}}
 
 Manifest = dict[str, Any]
@@ -47,6 +54,10 @@ class Release:
 
 def has_config(item: Manifest) -> bool:
     return "gateway.yaml" in item["data"]
+
+
+def is_custom(item: Manifest) -> bool:
+    return str(item["apiVersion"]).partition("/")[0] in CUSTOM_GROUPS
 
 
 def install(*values: Manifest) -> list[Release]:

@@ -1,6 +1,6 @@
 """Runs in `.venv-deploy`: what Kubernetes' own schemas say of objects, unknown fields included.
 
-stdin: {"versions": [...], "objects": [...]}. stdout: a list of sentences.
+stdin: {"versions": [...], "objects": {name: [...]}}. stdout: a list of sentences for each name.
 """
 
 import json
@@ -12,13 +12,16 @@ import kubernetes_validate  # type: ignore[import-not-found]
 
 def main() -> None:
     request = json.load(sys.stdin)
-    problems = [
-        f"{version} {name_of(item)}: {problem}"
-        for version in request["versions"]
-        for item in request["objects"]
-        if (problem := problem_of(item, version))
-    ]
-    json.dump(problems, sys.stdout)
+    found = {
+        name: [
+            f"{version} {name_of(item)}: {problem}"
+            for version in request["versions"]
+            for item in objects
+            if (problem := problem_of(item, version))
+        ]
+        for name, objects in request["objects"].items()
+    }
+    json.dump(found, sys.stdout)
 
 
 def problem_of(item: dict[str, Any], version: str) -> str:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import yaml
 
 CORE = "v1"
+POLL_S = 0.02  # how soon it sees that it is to end
 # API group and version, and the kinds in it that a chart of ours may create.
 KINDS: dict[str, tuple[str, ...]] = {
     CORE: (
@@ -154,6 +155,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def serve_recording_api(version: str) -> Iterator[RecordingApi]:
     with RecordingApi(version) as api:
-        threading.Thread(target=api.serve_forever, daemon=True).start()
+        threading.Thread(target=api.serve_forever, args=(POLL_S,), daemon=True).start()
         yield api
         api.shutdown()

@@ -51,7 +51,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def gateway(broken: str) -> Iterator[str]:
     handler = type("Broken", (Handler,), {"broken": broken})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 

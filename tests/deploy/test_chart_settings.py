@@ -37,7 +37,8 @@ def check(name: str, config: str, folder: Path) -> subprocess.CompletedProcess[s
     mounted = folder / "gateway.yaml"
     mounted.write_text(config)
     arguments[arguments.index("/etc/gateway/gateway.yaml")] = str(mounted)
-    plain = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
+    entries = container.get("env", [])
+    plain = {entry["name"]: entry["value"] for entry in entries if "value" in entry}
     settings = {k: v for k, v in image_environment().items() if k not in ("PATH", "PYTHONPATH")}
     environment = {"PATH": os.environ["PATH"], **settings, **plain, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "app", *arguments]

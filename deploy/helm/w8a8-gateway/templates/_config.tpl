@@ -30,9 +30,15 @@
 {{- if and .Values.model.fetch.enabled (not .Values.model.fetch.repository) -}}
 {{- fail "model.fetch.repository: which model is to be fetched?" -}}
 {{- end -}}
-{{- $several := or (gt (int .Values.replicas) 1) (ne .Values.autoscaling.kind "none") .Values.multiNode.enabled -}}
+{{- $several := or (gt (int .Values.replicas) 1) (gt (int .Values.maxSurge) 0) (ne .Values.autoscaling.kind "none") .Values.multiNode.enabled -}}
 {{- if and $several (eq .Values.cache.type "persistentVolumeClaim") (not .Values.cache.claim) (ne .Values.cache.accessMode "ReadWriteMany") -}}
-{{- fail "cache.accessMode: several pods share the cache, which needs ReadWriteMany (or cache.type: emptyDir)." -}}
+{{- fail "cache.accessMode: several pods share the cache (replicas, maxSurge, autoscaling or multiNode), which needs ReadWriteMany (or cache.type: emptyDir)." -}}
+{{- end -}}
+{{- if hasKey .Values.resources.limits .Values.gpu.resource -}}
+{{- fail (printf "resources.limits: %s is set by gpu.count." .Values.gpu.resource) -}}
+{{- end -}}
+{{- if gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas) -}}
+{{- fail "autoscaling.minReplicas: is more than autoscaling.maxReplicas." -}}
 {{- end -}}
 {{- if and .Values.multiNode.enabled (ne .Values.autoscaling.kind "none") -}}
 {{- fail "autoscaling.kind: a multi-node group is not scaled by this chart; use none." -}}
@@ -42,5 +48,13 @@
 {{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parents) -}}
 {{- fail "httpRoute.parents: which Gateway is the route for?" -}}
+{{- end -}}
+{{- if .Values.networkPolicy.enabled -}}
+{{- if and (or .Values.monitoring.serviceMonitor.enabled .Values.inferencePool.enabled) (not .Values.networkPolicy.monitoring) -}}
+{{- fail "networkPolicy.monitoring: name the peers that read /metrics (Prometheus, the endpoint picker); nobody is let in." -}}
+{{- end -}}
+{{- if and .Values.sharedLimits.redisSecret (not .Values.networkPolicy.redis.peers) -}}
+{{- fail "networkPolicy.redis.peers: where is Redis? Without a peer nothing is let out to it, and every request would be refused." -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}

@@ -43,6 +43,35 @@ limits:
 {{- end }}
 {{- end -}}
 
+{{/* What every engine needs, on a group's other nodes too. */}}
+{{- define "gateway.engineEnv" -}}
+{{ include "gateway.hubEnv" . }}
+{{- range $name, $value := .root.Values.env }}
+- name: {{ $name }}
+  value: {{ $value | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "gateway.env" -}}
+{{- with .root.Values.sharedLimits }}
+{{- if .redisSecret }}
+- name: GATEWAY_LIMITS_REDIS_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ .redisSecret }}
+      key: {{ .urlKey }}
+{{- end }}
+{{- end }}
+{{- with .root.Values }}
+{{- if .multiNode.enabled }}
+{{- $group := printf "--distributed-executor-backend mp --nnodes %d --node-rank 0 --master-addr $(LWS_LEADER_ADDRESS) --pipeline-parallel-size %d" (int .multiNode.size) (int .multiNode.pipelineParallelSize) }}
+- name: EXTRA_ARGS
+  value: {{ list $group (dig "engine" "extra_args" "" .config) | join " " | trim | quote }}
+{{- end }}
+{{- end }}
+{{ include "gateway.engineEnv" . }}
+{{- end -}}
+
 {{- define "gateway.mounts" -}}
 - name: cache
   mountPath: /cache
@@ -122,9 +151,11 @@ affinity:
 {{- if or .Values.tolerations (gt (int .Values.gpu.count) 0) }}
 tolerations:
   {{- if gt (int .Values.gpu.count) 0 }}
-  - key: {{ .Values.gpu.resource }}
+  {{- range list "nvidia.com/gpu" .Values.gpu.resource | uniq }}
+  - key: {{ . }}
     operator: Exists
     effect: NoSchedule
+  {{- end }}
   {{- end }}
   {{- with .Values.tolerations }}
   {{- toYaml . | nindent 2 }}
@@ -188,22 +219,10 @@ containers:
     image: {{ include "gateway.image" . }}
     imagePullPolicy: {{ .Values.image.pullPolicy }}
     args: [serve, --config, /etc/gateway/gateway.yaml]
+    {{- with include "gateway.env" (dict "root" . "offline" $offline) | trim }}
     env:
-      - name: POD_NAME
-        valueFrom:
-          fieldRef:
-            fieldPath: metadata.name
-      {{- if .Values.multiNode.enabled }}
-      - name: EXTRA_ARGS
-        value: "--distributed-executor-backend mp --nnodes {{ .Values.multiNode.size }} --node-rank 0 --master-addr $(LWS_LEADER_ADDRESS) --pipeline-parallel-size {{ .Values.multiNode.pipelineParallelSize }}"
-      {{- end }}
-      {{- with include "gateway.hubEnv" (dict "root" . "offline" $offline) | trim }}
       {{- . | nindent 6 }}
-      {{- end }}
-      {{- range $name, $value := .Values.env }}
-      - name: {{ $name }}
-        value: {{ $value | quote }}
-      {{- end }}
+    {{- end }}
     ports:
       - name: api
         containerPort: 8000
