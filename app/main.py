@@ -17,7 +17,7 @@ from app.core.preflight import check_model
 from app.engine.processes import kill_children
 from app.lifecycle import Lifecycle, Steps
 from app.server import on_termination
-from app.service import Service, wanted_scheme
+from app.service import Service, redis_address, wanted_scheme
 from app.settings.loading import EffectiveSettings, Sources, load_settings
 from app.settings.local_key import ensure_local_key, show_local_key
 
@@ -51,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = effective.settings
     split_extra(settings.engine.extra_args)
     _ = settings.limits.of_request  # said at once where a name in it cannot be used
+    _ = redis_address(settings.limits)
     if arguments.print_config:
         print("\n".join(effective.lines()))  # noqa: T201
         return 0
@@ -108,16 +109,21 @@ async def serve(effective: EffectiveSettings, local_key: str | None) -> int:
         service.state.once_ready(lambda: show_local_key(address, local_key, model))
     listening = [asyncio.create_task(each.run_until_stopped()) for each in service.listeners]
     watching = asyncio.create_task(service.key_watch.run())
+    sharing = asyncio.create_task(service.share_limits())
     running = asyncio.create_task(lifecycle.run())
     try:
-        await asyncio.wait({running, *listening}, return_when=asyncio.FIRST_COMPLETED)
+        needed = {running, sharing, *listening}
+        ended, _ = await asyncio.wait(needed, return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
             running.cancel()
+            for task in ended:
+                task.result()  # raises where it knows why
             raise StartError("A listener ended by itself; the service cannot be reached any more.")
         running.result()
     finally:
         watching.cancel()
         await service.stop(listening)
+        sharing.cancel()
         if service.journal is not None:
             await asyncio.to_thread(service.journal.close)
     return lifecycle.exit_code

@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import REGISTRY
 
@@ -31,11 +31,16 @@ from app.http_edge import EdgeLimits, allow_connections
 from app.lifecycle import in_daemon_thread
 from app.server import Listener, bind
 from app.settings.key_watch import KeyFileWatch
-from app.settings.model import QueueSettings, Settings, UsageSettings
+from app.settings.model import LimitsSettings, QueueSettings, Settings, UsageSettings
 from app.usage.journal import UsageJournal
+
+if TYPE_CHECKING:
+    from app.shared_limits.address import RedisAddress
+    from app.shared_limits.redis_quota import RedisQuota
 
 logger = logging.getLogger("gateway")
 ENGINE_STOP_S = 5.0
+REDIS_PATIENCE_S = 15.0  # it may be starting at the same time
 FLUSH_SPANS_S = 2.0
 
 
@@ -57,6 +62,31 @@ def engine_options(settings: Settings) -> EngineOptions:
 def make_queue(settings: QueueSettings, metrics: Metrics) -> FairQueue:
     bounds = QueueBounds(settings.max_waiting, settings.max_wait_s, settings.kv_cache_high)
     return FairQueue(bounds, metrics)
+
+
+def redis_address(settings: LimitsSettings) -> "RedisAddress | None":
+    """None where each process counts by itself. Raises SettingsError for a wrong one."""
+    if settings.redis_url is None:
+        return None
+    from app.shared_limits.address import parse_address
+
+    return parse_address(settings.redis_url.get_secret_value())
+
+
+def make_shared_quota(settings: LimitsSettings, metrics: Metrics) -> "RedisQuota | None":
+    address = redis_address(settings)
+    if address is None:
+        return None
+    from app.shared_limits.redis_quota import make_redis_quota
+
+    return make_redis_quota(
+        address,
+        metrics,
+        prefix=settings.redis_prefix,
+        timeout_s=settings.redis_timeout_s,
+        lease_s=settings.redis_lease_s,
+        fallback=QuotaBook() if settings.when_redis_fails == "fail_open" else None,
+    )
 
 
 def open_journal(settings: UsageSettings, metrics: Metrics) -> UsageJournal | None:
@@ -95,8 +125,14 @@ class Service:
             model_name=settings.model.name,
         )
         self.queue = make_queue(settings.queue, metrics)
+        self.shared_quota = make_shared_quota(settings.limits, metrics)
+        if self.shared_quota is not None:
+            self.resources.describe_limits = self.shared_quota.describe
         self.resources.admission = Admission(
-            QuotaBook(), self.queue, settings.limits.default_max_tokens, metrics
+            self.shared_quota or QuotaBook(),
+            self.queue,
+            settings.limits.default_max_tokens,
+            metrics,
         )
         self.journal = open_journal(settings.usage, metrics)
         if self.journal is not None:
@@ -217,6 +253,14 @@ class Service:
         if engine is None:
             return False
         return max(self.state.num_running, engine.num_unfinished) > engine.loaded.max_num_seqs
+
+    async def share_limits(self) -> None:
+        """For as long as the service runs. Raises StartError where that cannot be."""
+        if self.shared_quota is None:
+            await asyncio.Event().wait()
+        else:
+            await self.shared_quota.open(REDIS_PATIENCE_S)
+            await self.shared_quota.keep_up()
 
     async def answer_heartbeat(self) -> None:
         if self.resources.engine is not None:

@@ -53,6 +53,7 @@ def describe(resources: Resources) -> dict[str, Any]:
         "version": resources.version,
         "model": resources.model_name,
         "keys": [describe_key(key) for key in resources.keys.keys],
+        "limits": dict(resources.describe_limits()),
         "plan": dict(resources.plan),
     }
     loaded = getattr(engine, "loaded", None)  # not yet while it connects

@@ -18,6 +18,7 @@ INTER_TOKEN_BUCKETS = (
     *(0.15, 0.2, 0.3, 0.5, 0.75, 1, 2.5, 5),
 )
 DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 300, 600)
+REDIS_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 
 NO_KEY = "none"
 NO_ROUTE = "unmatched"
@@ -146,6 +147,29 @@ class Metrics:
         self.queue_depth = Gauge(
             "gateway_queue_depth", "The same, of all tenants together.", registry=registry
         )
+        self.redis_away = Gauge(
+            "gateway_redis_away",
+            "1 while the Redis of the shared limits does not answer.",
+            registry=registry,
+        )
+        self.redis_duration = Histogram(
+            "gateway_redis_duration_seconds",
+            "From a step of the shared limits to Redis' answer, by what was asked.",
+            ["operation"],
+            buckets=REDIS_BUCKETS,
+            registry=registry,
+        )
+        self.redis_failures = Counter(
+            "gateway_redis_failures",
+            "Steps of the shared limits that Redis did not answer, or answered with an error.",
+            ["operation"],
+            registry=registry,
+        )
+        self.redis_lapsed = Counter(
+            "gateway_redis_lapsed_leases",
+            "Reservations that lapsed in Redis while their requests ran here.",
+            registry=registry,
+        )
         self.build = Gauge(
             "gateway_build_info", "1, with versions.", ["version", "vllm"], registry=registry
         )
@@ -211,6 +235,18 @@ class Metrics:
     def reserved(self, tenant: str, num_requests: int, num_tokens: int) -> None:
         self.tenant_running.labels(tenant).inc(num_requests)
         self.tenant_reserved.labels(tenant).inc(num_tokens)
+
+    def redis_up(self, is_up: bool) -> None:
+        self.redis_away.set(not is_up)
+
+    def redis_answered(self, operation: str, seconds: float) -> None:
+        self.redis_duration.labels(operation).observe(seconds)
+
+    def redis_failed(self, operation: str) -> None:
+        self.redis_failures.labels(operation).inc()
+
+    def leases_lapsed(self, number: int) -> None:
+        self.redis_lapsed.inc(number)
 
     def show_start(self, seconds: Mapping[str, float]) -> None:
         for phase, spent in seconds.items():

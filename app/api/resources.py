@@ -21,7 +21,7 @@ from app.core.usage import UsageRecord
 class Resources:
     """`engine` is None until it is connected; `plan` is what the start said about memory;
     `recovery` is what the report beside the checkpoint proves; `keep_usage` takes usage records;
-    `admission` holds the limits."""
+    `admission` holds the limits, `describe_limits` says where they are counted."""
 
     state: ServiceState
     keys: KeyRing
@@ -33,6 +33,7 @@ class Resources:
     recovery: Recovery | None = None
     keep_usage: Callable[[UsageRecord], None] | None = None
     admission: Admission | None = None
+    describe_limits: Callable[[], Mapping[str, Any]] = lambda: {"store": "memory"}
 
     async def try_constraints(self, constraints: Sequence[Constraint]) -> None:
         """Raises InvalidRequest for what the engine could not compile in time."""

@@ -13,7 +13,11 @@ from app.core.tenants import Tenant
 
 
 class QuotaStore(Protocol):
-    """Where the counters are; app.core.quota.QuotaBook says what each call promises."""
+    """Where the counters are; app.core.quota.QuotaBook says what each call promises.
+
+    A store may have to ask elsewhere: a call that is cancelled then leaves nothing reserved, and
+    Unavailable says that it could not be asked. `settle` and `standings` ask nobody.
+    """
 
     async def reserve(self, owners: tuple[Owner, ...], tokens: int) -> Grant: ...
     async def extend(self, grant: Grant, tokens: int) -> None: ...
@@ -101,6 +105,7 @@ class Ticket:
         try:
             grant = await self._reserve(num_prompt + num_completion)
             place = await self._queue(num_prompt, num_sequences)
+            await self._start(grant)
         except RequestError as error:
             if self._is_closed:
                 raise
@@ -108,8 +113,6 @@ class Ticket:
             limit = error.limit if isinstance(error, QuotaExceeded) else error.code
             self.admission.observer.refused(self.tenant.name, limit)
             raise
-        await self.admission.store.start(grant)
-        self.standings = self.admission.store.standings(self.owners)
         self._prompt_tokens += num_prompt
         return place
 
@@ -139,6 +142,12 @@ class Ticket:
             queue.leave(place)
             self._refuse_when_closed()
         return place
+
+    async def _start(self, grant: Grant) -> None:
+        """The store knows that the engine has it, before the engine has it."""
+        await self.admission.store.start(grant)
+        self._refuse_when_closed()
+        self.standings = self.admission.store.standings(self.owners)
 
     def _refuse_when_closed(self) -> None:
         if self._is_closed:

@@ -63,9 +63,12 @@ class Bucket:
         """What the level may rise to."""
         return max(0, self.capacity - self.held)
 
-    def refill(self, now_s: float, capacity: int) -> None:
-        """Bring it up to now, and to a `capacity` that may be another. No clock can empty it."""
+    def resize(self, capacity: int) -> None:
         self.capacity = capacity
+        self.level = min(self.level, float(self.room))
+
+    def refill(self, now_s: float) -> None:
+        """Bring it up to now. No clock can empty it."""
         gained = max(0.0, now_s - self.updated_s) * self.rate
         self.level = min(self.level + gained, float(self.room))
         self.updated_s = max(now_s, self.updated_s)

@@ -4,7 +4,7 @@ A request is admitted against all its owners (its key and its tenant) or against
 reservation is settled once; then the unused part is back, and no counter remembers it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil, inf, isinf
 from time import time
@@ -30,12 +30,12 @@ class Owner:
 @dataclass(slots=True)
 class Grant:
     """What one HTTP request holds. `day`: the day in UTC on which it was admitted; all of its
-    tokens count for it."""
+    tokens count for it. The store alone knows `day` and `opened_s`."""
 
     owners: tuple[Owner, ...]
     tokens: int
-    day: int
-    opened_s: float
+    day: int = 0
+    opened_s: float = 0.0
     has_started: bool = False
     is_settled: bool = False
 
@@ -80,12 +80,18 @@ class Account:
     day_tokens: int = 0
     mean_s: float = _FIRST_GUESS_S
 
-    def update(self, limits: Limits, now_s: float) -> None:
-        """Bring it to now, and to the limits that are in force now."""
-        self.requests = updated(self.requests, limits.requests_per_minute, self.num_waiting, now_s)
-        self.tokens = updated(self.tokens, limits.tokens_per_minute, self.reserved_tokens, now_s)
+    def refresh(self, now_s: float) -> None:
+        """Bring it to now."""
+        for bucket in (self.requests, self.tokens):
+            if bucket:
+                bucket.refill(now_s)
         if (today := int(now_s // DAY_S)) > self.day:
             self.day, self.day_tokens = today, 0
+
+    def adopt(self, limits: Limits, now_s: float) -> None:
+        """The limits that are in force now."""
+        self.requests = adapted(self.requests, limits.requests_per_minute, self.num_waiting, now_s)
+        self.tokens = adapted(self.tokens, limits.tokens_per_minute, self.reserved_tokens, now_s)
 
     def waits(self, limits: Limits, requests: int, tokens: int, now_s: float) -> dict[str, float]:
         """Seconds until each limit lets the request pass, for those that do not now."""
@@ -105,6 +111,14 @@ class Account:
             name: until_next_ends if isinf(wait) else wait for name, wait in waits.items() if wait
         }
 
+    @property
+    def standings(self) -> dict[str, Standing]:
+        return {
+            name: Standing(bucket.capacity, int(bucket.level), bucket.reset_s)
+            for name, bucket in (("requests", self.requests), ("tokens", self.tokens))
+            if bucket
+        }
+
     def take(self, requests: int, tokens: int) -> None:
         if self.requests:
             self.requests.take(requests)
@@ -122,14 +136,24 @@ class Account:
             self.requests.settle(1, used)
 
 
-def updated(bucket: Bucket | None, capacity: int | None, held: int, now_s: float) -> Bucket | None:
+def adapted(bucket: Bucket | None, capacity: int | None, held: int, now_s: float) -> Bucket | None:
     """The bucket for a limit that may be new, changed or gone."""
     if capacity is None:
         return None
     if bucket is None:
         return Bucket(capacity, held, now_s)
-    bucket.refill(now_s, capacity)
+    bucket.resize(capacity)
     return bucket
+
+
+def least_left(accounts: Iterable[Mapping[str, Standing]]) -> dict[str, Standing]:
+    """By `requests` and `tokens`, the one that has the least left."""
+    found: dict[str, Standing] = {}
+    for standings in accounts:
+        for name, standing in standings.items():
+            if name not in found or standing.remaining < found[name].remaining:
+                found[name] = standing
+    return found
 
 
 @dataclass
@@ -169,28 +193,22 @@ class QuotaBook:
             self._settle(self._account(owner, now_s), grant, used, now_s)
 
     def standings(self, owners: Sequence[Owner]) -> dict[str, Standing]:
-        """By `requests` and `tokens`, of the owner that has the least left."""
+        """By `requests` and `tokens`, of the owner that has the least left; as of the limits that
+        were in force at the last reservation."""
         now_s = self.clock()
-        found: dict[str, Standing] = {}
-        for owner in owners:
-            account = self._account(owner, now_s)
-            for name, bucket in (("requests", account.requests), ("tokens", account.tokens)):
-                if bucket is None:
-                    continue
-                standing = Standing(bucket.capacity, int(bucket.level), bucket.reset_s)
-                if name not in found or standing.remaining < found[name].remaining:
-                    found[name] = standing
-        return found
+        return least_left(self._account(owner, now_s).standings for owner in owners)
 
     def _account(self, owner: Owner, now_s: float) -> Account:
+        """A request may outlive the limits it was admitted with: what ends brings none with it."""
         account = self.accounts.setdefault(owner.name, Account())
-        account.update(owner.limits, now_s)
+        account.refresh(now_s)
         return account
 
     def _take(self, owners: Sequence[Owner], requests: int, tokens: int, now_s: float) -> None:
         accounts = [self._account(owner, now_s) for owner in owners]
         longest: tuple[float, Owner, str] | None = None
         for owner, account in zip(owners, accounts, strict=True):
+            account.adopt(owner.limits, now_s)
             refuse_what_never_fits(owner, tokens)
             for name, wait_s in account.waits(owner.limits, requests, tokens, now_s).items():
                 if longest is None or wait_s > longest[0]:

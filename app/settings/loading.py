@@ -150,6 +150,11 @@ def check_together(settings: Settings) -> None:
             raise SettingsError(f"server.{name}: there is no file {path}.")
     if server.port and server.management_port == server.port:
         raise SettingsError("server.management_port is server.port; give it another port.")
+    if settings.limits.redis_lease_s < 6 * settings.limits.redis_timeout_s:
+        raise SettingsError(
+            "limits.redis_lease_s has to be at least six times limits.redis_timeout_s, so that a "
+            "slow answer costs no running request its reservation."
+        )
     batched, longest = engine.max_num_batched_tokens, engine.max_model_len
     if batched and engine.max_num_seqs and batched < engine.max_num_seqs:
         raise SettingsError(

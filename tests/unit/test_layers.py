@@ -18,6 +18,7 @@ OWNERS = {
     "fastapi": {"api"},
     "starlette": {"api"},
     "opentelemetry": {"api"},
+    "redis": {"shared_limits"},
     "uvicorn": {"server", "http_edge"},
 }
 
@@ -33,6 +34,7 @@ PARTS = {
     "evaluate": {"core", "bench", "bundled", "evaluate"},
     "bench": {"core", "bench"},
     "usage": {"core", "usage"},
+    "shared_limits": {"core", "shared_limits"},
     "lifecycle": {"core"},
     "server": {"core", "http_edge"},
     "http_edge": {"core"},

@@ -6,7 +6,7 @@ from app.core.admission import Admission, SilentObserver, Ticket, as_duration
 from app.core.errors import InvalidRequest, RequestError, Unavailable
 from app.core.fair_queue import FairQueue, QueueBounds
 from app.core.keys import make_key
-from app.core.quota import QuotaBook, QuotaExceeded
+from app.core.quota import Grant, QuotaBook, QuotaExceeded
 from app.core.tenants import Tenant, make_tenant
 
 
@@ -144,6 +144,55 @@ def test_a_request_that_waits_too_long_is_a_503_that_says_when(heard: Heard) -> 
         await first.close(0)
         assert heard.held == (0, 0)
         assert admission.queue.num_taken == 0
+
+    asyncio.run(use())
+
+
+class SlowStore(QuotaBook):
+    """Has to ask elsewhere, and may be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: 1e9)
+        self.is_asked, self.may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def start(self, grant: Grant) -> None:
+        self.is_asked.set()
+        await self.may_go_on.wait()
+        await super().start(grant)
+
+
+def test_a_request_closed_while_its_store_is_asked_never_gets_to_the_engine(heard: Heard) -> None:
+    async def use() -> None:
+        store = SlowStore()
+        admission = Admission(store, open_queue(1), 50, heard)
+        opened = ticket(admission, requests_per_minute=2, tokens_per_minute=100)
+        entering = asyncio.create_task(opened.enter(10, 10, 1))
+        await store.is_asked.wait()
+        await opened.close(0)
+        store.may_go_on.set()
+        with pytest.raises(Unavailable):
+            await entering
+        assert (heard.held, admission.queue.num_taken, heard.refusals) == ((0, 0), 0, [])
+        left = store.standings(opened.owners)
+        assert (left["requests"].remaining, left["tokens"].remaining) == (2, 100)
+
+    asyncio.run(use())
+
+
+def test_a_store_that_cannot_be_asked_is_a_refusal_of_its_own(heard: Heard) -> None:
+    class AwayStore(QuotaBook):
+        async def start(self, grant: Grant) -> None:
+            raise Unavailable("away", code="limits_unavailable", retry_after_s=1)
+
+    async def use() -> None:
+        admission = Admission(AwayStore(lambda: 1e9), open_queue(1), 50, heard)
+        opened = ticket(admission)
+        with pytest.raises(Unavailable) as raised:
+            await opened.enter(10, 10, 1)
+        assert opened.refusal is raised.value
+        assert heard.refusals == [("t", "limits_unavailable")]
+        await opened.close(0)
+        assert (heard.held, admission.queue.num_taken) == ((0, 0), 0)
 
     asyncio.run(use())
 

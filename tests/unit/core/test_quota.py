@@ -144,10 +144,21 @@ def test_what_never_fits_is_not_a_matter_of_time(book: QuotaBook) -> None:
 def test_a_limit_that_appears_counts_what_already_runs(book: QuotaBook) -> None:
     grant = reserve(book, 90, owner())
     limited = owner(tokens_per_minute=100, concurrent_requests=1)
-    assert book.standings([limited])["tokens"].remaining == 10
     refused(book, 1, limited)
+    assert book.standings([limited])["tokens"].remaining == 10
     done(book.settle(grant, 0))
     assert book.standings([limited])["tokens"].remaining == 100
+
+
+def test_a_request_that_ends_brings_no_older_limits_back(book: QuotaBook, clock: Clock) -> None:
+    """It was admitted without one; its end must not make the bucket new, and so full again."""
+    old = reserve(book, 50, owner())
+    limited = owner(tokens_per_minute=100)
+    done(book.settle(reserve(book, 50, limited), 50))
+    done(book.settle(old, 50))
+    assert refused(book, 60, limited).limit == "tokens_per_minute"
+    clock.now_s += 6
+    assert book.standings([limited])["tokens"].remaining == 10
 
 
 def test_the_headers_show_the_owner_with_the_least_left(book: QuotaBook) -> None:

@@ -1,190 +1,52 @@
-"""Thousands of interleavings of all that can happen to a reservation, against a plain model.
+"""Thousands of interleavings of all that can happen to a reservation in this process's memory."""
 
-The model is a list of what was really used and when; the promises are about that list alone.
-"""
-
-from collections.abc import Coroutine
-from dataclasses import dataclass, replace
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from app.core.errors import RequestError
-from app.core.key_limits import Limits
-from app.core.quota import DAY_S, Grant, Owner, QuotaBook
-
-NAMES = ("key:a", "key:b", "tenant:t")
-MOST = 100  # of every limit, before a configuration change lowers it
+from app.core.key_limits import Bucket
+from app.core.quota import QuotaBook
+from tests.unit.core.quota_machine import Counters, QuotaMachine
 
 
-@dataclass
-class Running:
-    """A request of the model; `parts` are the times and tokens of what it reserved."""
-
-    grant: Grant
-    owners: tuple[str, ...]
-    parts: list[tuple[float, int]]
-
-    @property
-    def reserved(self) -> int:
-        return sum(tokens for _, tokens in self.parts)
-
-    def used(self, tokens: int, was_started: bool) -> "Used":
-        """That it used `tokens`, of the earliest parts first."""
-        spent: list[tuple[float, int]] = []
-        for at_s, reserved in self.parts:
-            spent.append((at_s, min(tokens, reserved)))
-            tokens -= spent[-1][1]
-        return Used(self.owners, spent, was_started)
-
-
-@dataclass(frozen=True)
-class Used:
-    owners: tuple[str, ...]
-    parts: list[tuple[float, int]]
-    was_started: bool
-
-    @property
-    def day(self) -> int:
-        return int(self.parts[0][0] // DAY_S)
-
-
-def run(step: Coroutine[Any, Any, Any]) -> Any:
-    """The result of a step that never waits; a loop for each of thousands would be slow."""
-    try:
-        step.send(None)
-    except StopIteration as result:
-        return result.value
-    raise AssertionError("it waits")
-
-
-class QuotaMachine(RuleBasedStateMachine):
+class BookMachine(QuotaMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.now_s = float(DAY_S * 20_000 - 90)
         self.book = QuotaBook(lambda: self.now_s)
-        self.limits = dict.fromkeys(NAMES, Limits(MOST, MOST, 4, 4 * MOST))
-        self.highest = dict(self.limits)
-        self.running: list[Running] = []
-        self.log: list[Used] = []
 
-    def owners(self, key: str) -> tuple[Owner, ...]:
-        return tuple(Owner(name, name, self.limits[name]) for name in (key, "tenant:t"))
+    @property
+    def store(self) -> QuotaBook:
+        return self.book
 
-    @rule(key=st.sampled_from(NAMES[:2]), tokens=st.integers(1, MOST))
-    def admit(self, key: str, tokens: int) -> None:
-        owners = self.owners(key)
+    def run(self, step: Coroutine[Any, Any, Any]) -> Any:
+        """The result of a step that never waits; a loop for each of thousands would be slow."""
         try:
-            grant = run(self.book.reserve(owners, tokens))
-        except RequestError:
-            return
-        names = tuple(owner.name for owner in owners)
-        for name in names:
-            limits = self.limits[name]
-            assert limits.concurrent_requests is not None
-            assert self.num_running(name) < limits.concurrent_requests
-        self.running.append(Running(grant, names, [(self.now_s, tokens)]))
+            step.send(None)
+        except StopIteration as result:
+            return result.value
+        raise AssertionError("it waits")
 
-    @precondition(lambda self: self.running)
-    @rule(data=st.data(), tokens=st.integers(1, 30))
-    def extend(self, data: st.DataObject, tokens: int) -> None:
-        request = data.draw(st.sampled_from(self.running))
-        try:
-            run(self.book.extend(request.grant, tokens))
-        except RequestError:
-            return
-        request.parts.append((self.now_s, tokens))
-
-    @precondition(lambda self: self.running)
-    @rule(data=st.data())
-    def start(self, data: st.DataObject) -> None:
-        run(self.book.start(data.draw(st.sampled_from(self.running)).grant))
-
-    @precondition(lambda self: self.running)
-    @rule(data=st.data(), share=st.floats(0, 1), times=st.integers(1, 3))
-    def end(self, data: st.DataObject, share: float, times: int) -> None:
-        """Finished, failed or left: they differ in what was used. Settled once or several times."""
-        place = data.draw(st.integers(0, len(self.running) - 1))
-        request = self.running.pop(place)
-        was_started = request.grant.has_started
-        used = int(share * request.reserved) if was_started else 0
-        for _ in range(times):
-            run(self.book.settle(request.grant, used))
-        self.log.append(request.used(used, was_started))
-
-    @rule(seconds=st.one_of(st.floats(0, 5), st.floats(0, 130), st.just(float(DAY_S))))
-    def wait(self, seconds: float) -> None:
-        self.now_s += seconds
-
-    @rule(
-        name=st.sampled_from(NAMES),
-        limit=st.sampled_from(["requests_per_minute", "tokens_per_minute", "tokens_per_day"]),
-        value=st.one_of(st.none(), st.integers(1, MOST)),
-    )
-    def change_limit(self, name: str, limit: str, value: int | None) -> None:
-        self.limits[name] = replace(self.limits[name], **{limit: value})
-        if value is None:  # from here on this one promises nothing
-            self.highest[name] = replace(self.highest[name], **{limit: None})
-
-    def num_running(self, name: str) -> int:
-        return sum(name in request.owners for request in self.running)
-
-    @invariant()
-    def counters_are_what_runs_and_nothing_else(self) -> None:
+    def counters(self) -> Mapping[str, Counters]:
+        found: dict[str, Counters] = {}
         for name, account in self.book.accounts.items():
-            mine = [request for request in self.running if name in request.owners]
-            reserved = sum(request.reserved for request in mine)
-            waiting = sum(not request.grant.has_started for request in mine)
-            assert account.num_running == len(mine)
-            assert account.num_waiting == waiting
-            assert account.reserved_tokens == reserved
-            assert account.day_tokens >= 0
-            for bucket, held in ((account.tokens, reserved), (account.requests, waiting)):
-                if bucket is not None:
-                    assert bucket.held == held
-                    assert 0 <= bucket.level <= bucket.capacity
-
-    @invariant()
-    def nobody_is_above_a_limit_in_any_stretch_of_time(self) -> None:
-        for name in NAMES:
-            used = self.used_by(name)
-            self.check_rate(used, self.highest[name].tokens_per_minute, is_requests=False)
-            self.check_rate(used, self.highest[name].requests_per_minute, is_requests=True)
-            most = self.highest[name].tokens_per_day
-            for day in {each.day for each in used} if most else ():
-                tokens = sum(part[1] for each in used if each.day == day for part in each.parts)
-                assert tokens <= (most or 0)
-
-    def used_by(self, name: str) -> list[Used]:
-        """What `name` has used, and may still use by what it holds."""
-        held = [Used(each.owners, each.parts, True) for each in self.running if name in each.owners]
-        return held + [each for each in self.log if name in each.owners]
-
-    def check_rate(self, used: list[Used], capacity: int | None, *, is_requests: bool) -> None:
-        if capacity is None:
-            return
-        if is_requests:
-            amounts = sorted((each.parts[0][0], int(each.was_started)) for each in used)
-        else:
-            amounts = sorted(part for each in used for part in each.parts)
-        for first, (start_s, _) in enumerate(amounts):
-            total = 0
-            for at_s, amount in amounts[first:]:
-                total += amount
-                assert total <= capacity * (1 + (at_s - start_s) / 60) + 1e-6
-
-    def teardown(self) -> None:
-        for request in self.running:
-            run(self.book.settle(request.grant, 0))
-        self.running.clear()
-        self.counters_are_what_runs_and_nothing_else()
-        self.now_s += 61
-        for key in NAMES[:2]:
-            for standing in self.book.standings(self.owners(key)).values():
-                assert standing.remaining == standing.limit
+            account.refresh(self.now_s)
+            assert account.tokens is None or account.tokens.held == account.reserved_tokens
+            assert account.requests is None or account.requests.held == account.num_waiting
+            found[name] = Counters(
+                account.num_running,
+                account.num_waiting,
+                account.reserved_tokens,
+                account.day_tokens,
+                shown(account.requests),
+                shown(account.tokens),
+            )
+        return found
 
 
-TestQuota = QuotaMachine.TestCase
+def shown(bucket: Bucket | None) -> tuple[float, int] | None:
+    return (bucket.level, bucket.capacity) if bucket else None
+
+
+TestQuota = BookMachine.TestCase
 TestQuota.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)

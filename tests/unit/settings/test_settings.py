@@ -137,6 +137,8 @@ def test_every_setting_can_be_set_by_environment_and_command_line(
         ({"assignments": ["server.management_port=8000"]}, "server.management_port"),
         ({"assignments": ["engine.max_num_seqs=4096"]}, "engine.max_num_batched_tokens"),
         ({"assignments": ["engine.max_model_len=1"]}, "engine.max_model_len"),
+        ({"assignments": ["limits.redis_lease_s=2"]}, "limits.redis_lease_s"),
+        ({"assignments": ["limits.redis_prefix={a}"]}, "limits.redis_prefix"),
     ],
 )
 def test_a_mistake_is_one_sentence_that_names_the_key(

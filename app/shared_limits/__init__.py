@@ -1,0 +1,1 @@
+"""The limits of several replicas: the counters of app.core.quota, kept in Redis."""

@@ -1,0 +1,107 @@
+"""A real redis-server: the machine's, or else the distribution's, unpacked beside."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import redis
+
+ROOT = Path(__file__).parents[2]
+UNPACKED = ROOT / ".cache" / "redis"
+PACKAGES = ("redis-server", "redis-tools", "libjemalloc2", "liblzf1", "libatomic1")
+START_TIMEOUT_S = 20
+
+
+@cache
+def find() -> str:
+    """The path of the program. Nothing is installed: no service starts on the machine."""
+    unpacked = UNPACKED / "usr" / "bin" / "redis-server"
+    if found := shutil.which("redis-server"):
+        return found
+    if not unpacked.exists():
+        unpack()
+    assert unpacked.exists(), "redis-server is neither on the PATH nor in Debian's package"
+    return str(unpacked)
+
+
+def unpack() -> None:
+    UNPACKED.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        subprocess.run(["apt-get", "update", "-qq"], check=False)
+    subprocess.run(["apt-get", "download", "-qq", *PACKAGES], cwd=UNPACKED, check=True)
+    for package in UNPACKED.glob("*.deb"):
+        subprocess.run(["dpkg-deb", "--extract", str(package), str(UNPACKED)], check=True)
+
+
+@dataclass
+class RedisServer:
+    """A server with an append-only file in `folder`; it can be stopped, frozen and started anew."""
+
+    folder: Path
+    port: int
+    options: Sequence[str] = ()
+    process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self) -> "redis.Redis":
+        return redis.Redis(port=self.port, decode_responses=True, socket_timeout=5)
+
+    def start(self) -> None:
+        libraries = UNPACKED / "usr" / "lib" / f"{os.uname().machine}-linux-gnu"
+        command = [find(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        command += ["--dir", str(self.folder), "--appendonly", "yes", *self.options]
+        with (self.folder / "redis.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                env=os.environ | {"LD_LIBRARY_PATH": str(libraries)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self._wait()
+
+    def _wait(self) -> None:
+        give_up_s = time.monotonic() + START_TIMEOUT_S
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+                return
+            assert time.monotonic() < give_up_s, (self.folder / "redis.log").read_text()[-2000:]
+            time.sleep(0.02)
+
+    def send(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(number)
+            self.process.wait(20)
+            self.process = None
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def running_redis(folder: Path, *options: str, port: int = 0) -> Iterator[RedisServer]:
+    server = RedisServer(folder, port or free_port(), options)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop(signal.SIGKILL)
