@@ -5,8 +5,9 @@
 # where usage records are wanted, /usage are written. There is no shell in the start-up path.
 
 # ---------------------------------------------------------------------------- gpu
-# The tag is the vLLM version that requirements/cuda.in pins; a test compares them. The image has
-# every package of requirements/gateway.in, because vLLM needs them itself: nothing is installed.
+# The tag is the vLLM version that requirements/cuda.in pins; a test compares them. vLLM needs most of
+# requirements/gateway.in itself; what it does not is added in a folder of its own, and another test
+# knows the list.
 FROM vllm/vllm-openai:v0.32.0 AS gpu
 
 ARG REVISION=unknown
@@ -24,10 +25,12 @@ RUN groupadd --gid 10001 gateway \
     && install -d -m 1777 /cache /usage
 
 WORKDIR /srv/gateway
-COPY deploy/image/check_packages.py deploy/image/healthcheck.py requirements/gateway.in /srv/image/
-RUN ["python3", "/srv/image/check_packages.py", "/srv/image/gateway.in", "vllm==0.32.0"]
+COPY deploy/image requirements/gateway.in requirements/cuda.lock /srv/image/
+ENV PYTHONPATH=/srv/gateway:/srv/packages
+RUN ["python3", "/srv/image/add_packages.py", "/srv/image/cuda.lock", "/srv/packages", "redis", "hiredis"]
 COPY config config
 COPY app app
+RUN ["python3", "/srv/image/check_packages.py", "/srv/image/gateway.in", "vllm==0.32.0"]
 
 # What is downloaded or compiled goes to one volume; usage reports to third parties are off.
 ENV HOME=/cache \
@@ -40,7 +43,6 @@ ENV HOME=/cache \
     TRITON_CACHE_DIR=/cache/triton \
     FLASHINFER_WORKSPACE_BASE=/cache \
     VLLM_NO_USAGE_STATS=1 \
-    PYTHONPATH=/srv/gateway \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     HOST=0.0.0.0 \

@@ -11,7 +11,7 @@ export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
 .PHONY: help engine test-environment serve test test-unit test-all test-fuzz test-budget test-faults faults-table lint \
-	smoke bench bench-engine bench-gateway bench-memory bench-quantize lm-eval score demo-model \
+	smoke bench bench-engine bench-gateway bench-gpu bench-served bench-memory bench-quantize lm-eval score demo-model \
 	profiles lock clean
 
 help:  ## this list
@@ -67,11 +67,17 @@ bench: test-environment  ## load on the server that `make serve` started (ARGS="
 bench-engine: test-environment  ## the bundled model on the real engine, W8A8 beside 16 bits
 	$(RUN) -m app bench-engine $(ARGS)
 
-bench-gateway: test-environment  ## the gateway beside stock vLLM, its Rust front end and LiteLLM
+bench-gateway: engine  ## the gateway beside stock vLLM, its Rust front end and LiteLLM
 	$(RUN) -m app bench-gateway $(ARGS)
 
+bench-gpu: engine  ## the engine alone on a GPU: bf16, int8, fp8, and the roofline
+	$(RUN) -m app bench-gpu $(ARGS)
+
+bench-served: engine  ## the gateway on a GPU, beside stock vLLM and the engine alone
+	$(RUN) -m app bench-served $(ARGS)
+
 score: ARGS := --profile bundled-16bit --profile bundled
-score: test-environment  ## exact-match score of the bundled model, bf16 and W8A8, through the gateway
+score: engine  ## exact-match score of the bundled model, bf16 and W8A8, through the gateway
 	$(RUN) -m app score $(ARGS)
 
 demo-model:  ## train the bundled model anew and quantize it: an hour on two cores
@@ -96,7 +102,7 @@ lm-eval:  ## a public benchmark of the server that `make serve` started (TASKS=g
 profiles: test-environment  ## write the profiles of known cards anew, by the planner
 	$(RUN) -m app plan --cards --write config/profiles
 
-bench-memory: test-environment  ## the memory plan against real engines (ARGS="NAME ..." for some)
+bench-memory: engine  ## the memory plan against real engines (ARGS="NAME ..." for some)
 	$(RUN) -m app bench-memory $(ARGS)
 
 lock: test-environment  ## resolve the lock files anew

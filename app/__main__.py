@@ -22,6 +22,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("app.bench.command", "measure running servers under load"),
     "bench-engine": ("app.bench.engine_command", "measure the bundled model, W8A8 and 16 bits"),
     "bench-gateway": ("app.bench.gateway_command", "measure the gateway beside its peers"),
+    "bench-gpu": ("app.bench.gpu.command", "measure the engine alone on a GPU, W8A8 and others"),
+    "bench-served": ("app.bench.gpu.served_command", "measure the gateway on a real model"),
+    "check-int8": ("app.engine.int8_command", "hold the int8 matrix product against integers"),
     "score": ("app.bundled.command", "score a running server on the bundled questions"),
 }
 

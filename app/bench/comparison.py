@@ -1,6 +1,6 @@
 """The comparison of servers as Markdown: medians, and each one's ratio to one of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,7 +25,12 @@ class SectionError(AppError):
     """A file without the place for the table."""
 
 
-def comparison_lines(measurements: Sequence[Measurement], base_name: str) -> list[str]:
+def comparison_lines(
+    measurements: Sequence[Measurement],
+    base_name: str,
+    columns: Mapping[str, str] = COLUMNS,
+) -> list[str]:
+    """`columns`: a figure's name for each heading."""
     figures = {key: figures_of(group) for key, group in grouped(measurements).items()}
     about = machine()
     repetitions = 1 + max(each.repetition for each in measurements)
@@ -33,12 +38,12 @@ def comparison_lines(measurements: Sequence[Measurement], base_name: str) -> lis
         f"{datetime.now(UTC):%Y-%m-%d}, {about['cpu']}, {about['num_cpus']} CPUs, Python "
         f"{about['python']}; medians of {repetitions}, in brackets the ratio to {base_name}.",
         "",
-        table_row("load", "server", *COLUMNS),
-        table_row(*["---"] * (2 + len(COLUMNS))),
+        table_row("load", "server", *columns),
+        table_row(*["---"] * (2 + len(columns))),
     ]
     for (load, target), values in figures.items():
         base = figures.get((load, base_name), {}) if target != base_name else {}
-        cells = [with_ratio(values.get(name), base.get(name)) for name in COLUMNS.values()]
+        cells = [with_ratio(values.get(name), base.get(name)) for name in columns.values()]
         lines.append(table_row(load, target, *cells))
     return lines
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.bench.server_process import ServerPlan, free_port
+from app.bench.server_process import ServerPlan, free_port, python_path
 from app.core.errors import AppError
 
 VLLM_VERSION = "0.32.0"
@@ -38,7 +38,7 @@ class Bench:
         device = {"step_ms": self.step_ms, "token_us": 0, "answer_tokens": None}
         return {
             "SIMULATED_DEVICE": json.dumps(device),
-            "PYTHONPATH": str(Path.cwd()),
+            "PYTHONPATH": python_path(),
             "HF_HUB_OFFLINE": "1",
             "VLLM_NO_USAGE_STATS": "1",
         }
@@ -70,7 +70,7 @@ def plan_gateway(model: GatewayModel, folder: Path) -> ServerPlan:
             *(part for setting in settings for part in ("--set", setting)),
         ],
         port,
-        {"PYTHONPATH": str(Path.cwd()), **model.environment},
+        {"PYTHONPATH": python_path(), **model.environment},
         key_file=state / "key",
     )
 
@@ -112,7 +112,7 @@ def plan_rust(bench: Bench) -> ServerPlan:
     port = free_port()
     environment = {
         **bench.environment,
-        "PYTHONPATH": f"{Path.cwd()}:{metadata.parent.parent}",
+        "PYTHONPATH": f"{python_path()}:{metadata.parent.parent}",
         "VLLM_USE_RUST_FRONTEND": "1",
         "VLLM_RUST_FRONTEND_PATH": str(binary),
     }

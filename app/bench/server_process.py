@@ -150,6 +150,11 @@ def signal_process(pid: int, sign: signal.Signals) -> None:
         return  # it ended by itself
 
 
+def python_path() -> str:
+    """Ours first; then what this process was given, where a host keeps its packages so."""
+    return os.pathsep.join(filter(None, (str(Path.cwd()), os.environ.get("PYTHONPATH"))))
+
+
 def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

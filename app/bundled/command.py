@@ -13,11 +13,13 @@ import httpx
 from app.bench.progress import Progress
 from app.bench.target import DEFAULT_KEY_FILE, DEFAULT_URL, Target, first_model, read_key
 from app.bundled.gateway import serving
+from app.bundled.recorded_score import compare_with_record, write_record
 from app.bundled.scoring import Reply, Tally, is_exact
 from app.bundled.skills import SKILLS, Question, held_out_questions
 from app.core.errors import AppError
 
 MAX_ANSWER_TOKENS = 48
+DIFFERS = 1
 MAX_QUESTIONS = 20_000  # well below what there is of distinct ones for one skill
 
 
@@ -49,6 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print a line of JSON instead of a table"
     )
+    parser.add_argument("--record", type=Path, metavar="FILE", help="write the scores there")
+    parser.add_argument(
+        "--compare", type=Path, metavar="FILE", help="hold them against what was recorded there"
+    )
 
 
 def positive(text: str) -> int:
@@ -59,13 +65,22 @@ def positive(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Exits with 1 where a score is not the recorded one within its interval."""
     if arguments.questions > MAX_QUESTIONS:
         raise ScoreError(f"--questions is {arguments.questions}; at most {MAX_QUESTIONS}.")
+    scores = {}
     for name, tallies in score_targets(arguments):
+        scores[name] = tallies
         if arguments.json:
             print(json.dumps(as_json(name, tallies)))
         else:
             print(f"\n{name}", *table(tallies), sep="\n")
+    if arguments.record:
+        write_record(arguments.record, scores)
+    if arguments.compare:
+        verdicts = list(compare_with_record(arguments.compare, scores))
+        print("", *verdicts, sep="\n")
+        return 0 if all(each.is_equal for each in verdicts) else DIFFERS
     return 0
 
 

@@ -31,7 +31,9 @@ def read_gpu_memory(worker: Any) -> dict[str, int]:
     """vLLM's own account of a GPU, in bytes; empty on the CPU, where it keeps none.
 
     `consumed` is what it took of the card for weights and runtime, `peak` the most that a step
-    takes beside it (with the graphs that were estimated), `kv_available` what is left.
+    takes beside it (with the graphs that were estimated), `kv_available` what is left. Ours:
+    `total`, the card as CUDA sees it, and `held`, what of it is gone now that everything is
+    loaded, the KV cache and the captured graphs included.
     """
     names = {
         "consumed": "total_consumed",
@@ -39,8 +41,17 @@ def read_gpu_memory(worker: Any) -> dict[str, int]:
         "graphs": "cudagraph_memory_estimate",
         "kv_available": "available_kv_cache_memory_bytes",
     }
-    return {
+    account = {
         name: int(getattr(worker, attribute))
         for name, attribute in names.items()
         if hasattr(worker, attribute)
     }
+    return {**account, **read_card(worker)} if account else {}
+
+
+def read_card(worker: Any) -> dict[str, int]:
+    import torch
+
+    before = worker.init_snapshot
+    free, total = torch.cuda.mem_get_info(worker.device)
+    return {"total": int(total), "held": int(before.free_memory - free)}

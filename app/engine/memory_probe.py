@@ -1,6 +1,6 @@
 """Start one engine with made-up weights and print, as one line of JSON, what it holds.
 
-Run by `app.engine.memory_bench` as `python -m app.engine.memory_probe MODEL_DIRECTORY SETTINGS`,
+Run by `app.plan.bench_command` as `python -m app.engine.memory_probe MODEL_DIRECTORY SETTINGS`,
 in a process of its own, so that each engine starts on free memory. SETTINGS is a JSON object of
 vLLM's engine arguments.
 """
@@ -8,6 +8,8 @@ vLLM's engine arguments.
 import json
 import sys
 from typing import Any
+
+from app.engine.device import describe_device
 
 RESULT = "memory-probe-result "
 
@@ -29,6 +31,7 @@ def main(directory: str, settings: str) -> None:
         "parameter_bytes": report["parameter_bytes"],
         "gpu_memory": report["gpu_memory"],
         "layers": report["layers"],
+        "versions": describe_device(),
         "num_blocks": config.cache_config.num_gpu_blocks,
         "block_tokens": config.cache_config.block_size,
         "kv_tokens": config.cache_config.kv_cache_size_tokens,

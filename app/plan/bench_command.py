@@ -67,12 +67,13 @@ def find_device() -> Device:
 
 
 def choose(names: Sequence[str], device: Device) -> list[Combination]:
-    """Those that were named, or all; models of full size on a GPU only."""
+    """Those that were named, or all; models of full size on a GPU only, and there first."""
     unknown = set(names) - {each.name for each in COMBINATIONS}
     if unknown:
         raise SettingsError(f"There is no combination {min(unknown)[:40]!r}.")
     wanted = [each for each in COMBINATIONS if not names or each.name in names]
-    return [each for each in wanted if not (device.is_cpu and each.is_large)]
+    usable = [each for each in wanted if not (device.is_cpu and each.is_large)]
+    return sorted(usable, key=lambda each: not each.is_large)
 
 
 def measure(combination: Combination, device: Device) -> Measurement:
@@ -81,7 +82,7 @@ def measure(combination: Combination, device: Device) -> Measurement:
         said = probe(directory, engine_settings(combination, device))
     return Measurement(
         combination=combination.name,
-        device=device.name,
+        device=name_of(device, said["versions"]),
         total_bytes=device.total_bytes,
         capability=device.capability,
         parameter_bytes=said["parameter_bytes"],
@@ -89,6 +90,13 @@ def measure(combination: Combination, device: Device) -> Measurement:
         kv_tokens=said["kv_tokens"],
         gpu_memory=said["gpu_memory"],
     )
+
+
+def name_of(device: Device, versions: dict[str, Any]) -> str:
+    """A GPU's figures are those of a vLLM and a torch."""
+    if device.is_cpu:
+        return device.name
+    return f"{device.name}, vLLM {versions['vllm']}, torch {versions['torch']}"
 
 
 def engine_settings(combination: Combination, device: Device) -> dict[str, Any]:
@@ -111,14 +119,17 @@ def probe(directory: str, settings: dict[str, Any]) -> dict[str, Any]:
         "VLLM_NO_USAGE_STATS": "1",
     }
     environment.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would win over what is asked for here
-    ended = subprocess.run(
-        [sys.executable, "-m", PROBE, directory, json.dumps(settings)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=PROBE_TIMEOUT_S,
-        check=False,
-    )
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", PROBE, directory, json.dumps(settings)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PROBE_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise AppError(f"The engine did not start within {PROBE_TIMEOUT_S} s.") from error
     for printed in ended.stdout.splitlines():
         if printed.startswith(RESULT):
             said: dict[str, Any] = json.loads(printed.removeprefix(RESULT))

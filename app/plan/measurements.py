@@ -60,10 +60,7 @@ def knobs_of(combination: Combination) -> Knobs:
 
 def compare(measured: Measurement) -> tuple[Compared, ...]:
     """Today's plan for what was measured, against it."""
-    combination = next(each for each in COMBINATIONS if each.name == measured.combination)
-    total = measured.total_bytes
-    device = Device(measured.device, total, total, measured.capability)
-    plan = plan_combination(combination, device)
+    plan = plan_measured(measured)
     compared = [
         Compared("weights", plan.weights_bytes, measured.parameter_bytes, WEIGHTS_GOAL),
         Compared("KV tokens", plan.kv_tokens, measured.kv_tokens, KV_GOAL),
@@ -73,6 +70,13 @@ def compare(measured: Measurement) -> tuple[Compared, ...]:
         planned = plan.budget_bytes - plan.kv_bytes
         compared.append(Compared("total", planned, taken, TOTAL_GOAL))
     return tuple(compared)
+
+
+def plan_measured(measured: Measurement) -> Plan:
+    combination = next(each for each in COMBINATIONS if each.name == measured.combination)
+    total = measured.total_bytes
+    device = Device(measured.device, total, total, measured.capability)
+    return plan_combination(combination, device)
 
 
 def read_measurements(path: Path = MEASURED) -> list[Measurement]:
@@ -109,17 +113,34 @@ def measured_table(measurements: Sequence[Measurement]) -> Iterator[str]:
 
 
 def gpu_table(measurements: Sequence[Measurement]) -> Iterator[str]:
-    """What only a GPU tells: everything beside the KV cache. Empty without such measurements."""
+    """What only a GPU tells: each of the planner's terms. Empty without such measurements."""
     measured_on_gpu = [each for each in measurements if not each.is_cpu]
     if not measured_on_gpu:
         return
-    yield "| device | combination | total taken | planned | error | peak | of it graphs |"
-    yield "|---|---|--:|--:|--:|--:|--:|"
+    yield "| device | combination | part | planned GiB | actual GiB | error |"
+    yield "|---|---|---|--:|--:|--:|"
     for measured in measured_on_gpu:
-        total = compare(measured)[-1]
-        gpu = measured.gpu_memory
-        yield (
-            f"| {measured.device} | {measured.combination} | {total.actual / GIB:.2f} GiB | "
-            f"{total.planned / GIB:.2f} GiB | {total.error:+.1%} | {gpu['peak'] / GIB:.2f} GiB | "
-            f"{gpu['graphs'] / GIB:.2f} GiB |"
-        )
+        for part in compare_parts(measured):
+            yield (
+                f"| {measured.device} | {measured.combination} | {part.name} | "
+                f"{part.planned / GIB:.3f} | {part.actual / GIB:.3f} | {part.error:+.1%} |"
+            )
+
+
+def compare_parts(measured: Measurement) -> tuple[Compared, ...]:
+    """Each term of today's plan for a GPU beside what vLLM's worker counted. `everything` is what
+    is gone of the card once the engine runs, the KV cache included."""
+    plan, gpu = plan_measured(measured), measured.gpu_memory
+    rotary, runtime = plan.overhead("rotary table"), plan.overhead("runtime")
+    beside = gpu["consumed"] - measured.parameter_bytes
+    activations = gpu["peak"] - gpu["graphs"]
+    graphs = plan.overhead("CUDA graphs")
+    return (
+        Compared("weights", plan.weights_bytes, measured.parameter_bytes, WEIGHTS_GOAL),
+        Compared("rotary table and runtime", rotary + runtime, beside, TOTAL_GOAL),
+        Compared("activations", plan.overhead("activations"), activations, TOTAL_GOAL),
+        Compared("CUDA graphs", graphs, gpu["graphs"], TOTAL_GOAL),
+        compare(measured)[-1],
+        Compared("KV cache", plan.kv_bytes, gpu["kv_available"], KV_GOAL),
+        Compared("everything", plan.budget_bytes, gpu["held"], TOTAL_GOAL),
+    )

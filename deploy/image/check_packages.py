@@ -3,7 +3,7 @@
 
     python3 check_packages.py FILE [NAME==VERSION ...]
 
-FILE lists one distribution name a line, as requirements/gateway.in does.
+FILE lists one distribution name a line, as requirements/gateway.in does; extras are left out.
 """
 
 import sys
@@ -25,6 +25,7 @@ def main(arguments: Sequence[str]) -> int:
 def problem_of(wanted: str) -> str:
     """Why `NAME` or `NAME==VERSION` is not met; empty where it is. A local suffix is ignored."""
     name, _, pin = wanted.partition("==")
+    name = name.partition("[")[0]
     try:
         found = version(name)
     except PackageNotFoundError:

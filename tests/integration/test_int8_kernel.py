@@ -1,16 +1,22 @@
-"""vLLM's int8 matrix product against a reference in integers, on real layers.
-
-    D[m, n] = a_scale[m] * b_scale[n] * sum_k(a[m, k] * b[n, k])
-
-with `a_scale[m] = max_k |x[m, k]| / 127` and `a[m, k] = round(x[m, k] / a_scale[m])`: the sum is
-exact in the reference, so the kernel may differ by the rounding of its output type and no more.
-"""
+"""vLLM's int8 matrix product against its definition in integers, on real layers and on random ones
+of Llama-8B's sizes: on the CPU's kernel everywhere, on CUTLASS where there is a GPU."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from app.core.llama_shape import LLAMA_8B
+from app.engine.int8_command import ROWS, read_rows
+from app.engine.int8_product import (
+    Int8Kernel,
+    Layer,
+    compare,
+    make_inputs,
+    random_layer,
+    reference,
+)
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINT = ROOT / "models" / "bundled" / "w8a8" / "model.safetensors"
@@ -20,10 +26,9 @@ LAYERS = {
     "gate and up": ("mlp.gate_proj", "mlp.up_proj"),
     "down": ("mlp.down_proj",),
 }
-# A value of 8 significant bits (bfloat16) or 24 (float32) is off by half of its last one; the
-# product of two float32 scales and a converted sum by a few more of 24.
-OUTPUT_ERROR = {"bfloat16": 2.0**-8 + 2.0**-20, "float32": 2.0**-20}
 KERNELS = {"cpu": "CPUInt8ScaledMMLinearKernel", "cuda": "CutlassInt8ScaledMMLinearKernel"}
+# A CPU takes minutes for what a GPU does at once.
+LLAMA_ROWS = {"cpu": [1, 64], "cuda": read_rows(ROWS)}
 
 # vLLM and torch raise deprecation warnings of their own when they are imported.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -51,9 +56,8 @@ def dtype(request: pytest.FixtureRequest, device: str) -> Iterator[Any]:
     torch.set_default_dtype(before)
 
 
-def read_layer(names: tuple[str, ...]) -> tuple[Any, Any, list[int]]:
-    """The int8 weights (N, K) and scales (N, 1) of layers that are computed as one, and the N of
-    each."""
+def read_layer(names: tuple[str, ...]) -> Layer:
+    """Layers of the bundled model that are computed as one."""
     import torch
     from safetensors import safe_open
 
@@ -63,52 +67,7 @@ def read_layer(names: tuple[str, ...]) -> tuple[Any, Any, list[int]]:
             for kind in ("weight", "weight_scale")
         ]
     weight, scale = (torch.cat(parts) for parts in tensors)
-    return weight, scale.float(), [len(part) for part in tensors[0]]
-
-
-def make_inputs(rows: int, width: int, dtype: Any) -> Any:
-    """Rows of very different size, with outliers, and none of whose values rounds to the nearest
-    int8 by less than a hundredth: which way a tie goes is the kernel's affair."""
-    import torch
-
-    torch.manual_seed(rows)
-    x = torch.randn(rows, width, dtype=torch.float32) * torch.logspace(-2, 2, rows)[:, None]
-    x[:, 3] *= 20
-    x = x.to(dtype)
-    ratio = x.double() / (x.double().abs().amax(1, keepdim=True) / 127)
-    near_a_tie = ((ratio - ratio.floor()) - 0.5).abs() < 0.01
-    return torch.where(near_a_tie, torch.zeros_like(x), x)
-
-
-def run_kernel(x: Any, weight: Any, scale: Any, widths: list[int], device: str) -> Any:
-    """What vLLM computes of `x`, with the kernel that it chooses itself."""
-    import torch
-    from vllm.model_executor.kernels.linear import init_int8_linear_kernel
-
-    kernel = init_int8_linear_kernel(
-        is_channelwise=True, is_static_input_scheme=False, input_symmetric=True, module_name="test"
-    )
-    assert type(kernel).__name__ == KERNELS[device]
-    layer = torch.nn.Module()
-    layer.logical_widths = widths
-    layer.bias = None
-    for name, value in (("weight", weight), ("weight_scale", scale)):
-        parameter = torch.nn.Parameter(value.clone().to(device), requires_grad=False)
-        layer.register_parameter(name, parameter)
-    for name in ("input_scale", "input_zero_point", "azp_adj"):
-        layer.register_parameter(name, None)
-    kernel.process_weights_after_loading(layer)
-    return kernel.apply_weights(layer, x.to(device), None).cpu()
-
-
-def reference(x: Any, weight: Any, scale: Any) -> Any:
-    """In int64 and float64."""
-    import torch
-
-    a_scale = x.double().abs().amax(1, keepdim=True) / 127
-    a = (x.double() / a_scale).round().to(torch.int64)
-    assert a.abs().max() == 127
-    return a_scale * scale.double().T * (a @ weight.to(torch.int64).T).double()
+    return Layer(weight, scale.float(), [len(part) for part in tensors[0]])
 
 
 @pytest.mark.parametrize("rows", [1, 7, 64])
@@ -118,23 +77,48 @@ def test_the_int8_product_is_the_integer_one_within_the_outputs_rounding(
 ) -> None:
     import torch
 
-    weight, scale, widths = read_layer(LAYERS[name])
-    x = make_inputs(rows, weight.shape[1], dtype)
-    expected = reference(x, weight, scale)
-    found = run_kernel(x, weight, scale, widths, device)
-    assert found.dtype == dtype
-    error = (found.double() - expected).abs()
-    allowed = expected.abs() * OUTPUT_ERROR[str(dtype).removeprefix("torch.")]
-    assert bool((error <= allowed).all()), (error / expected.abs().clamp_min(1e-30)).max()
+    layer = read_layer(LAYERS[name])
+    x = make_inputs(rows, layer.weight.shape[1], dtype, device)
+    kernel = Int8Kernel(layer, device)
+    found = compare(x, layer, kernel)
+    assert kernel.multiply(x).dtype == dtype
+    assert (found.kernel, found.num_wrong) == (KERNELS[device], 0), found
+    assert found.num_outputs == rows * len(layer.weight)
     # The same check fails for a layer whose scales are in another order.
-    shuffled = reference(x, weight, scale[torch.randperm(len(scale))])
-    assert not bool(((found.double() - shuffled).abs() <= allowed).all())
+    shuffled = layer.scale[torch.randperm(len(layer.scale))]
+    assert compare(x, Layer(layer.weight, shuffled, layer.widths), kernel).num_wrong
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16"], indirect=True)
+@pytest.mark.parametrize("name", LLAMA_8B.products)
+def test_it_is_on_all_of_llama_8bs_sizes(device: str, dtype: Any, name: str) -> None:
+    widths, inputs = LLAMA_8B.products[name]
+    layer = random_layer(widths, inputs, device)
+    kernel = Int8Kernel(layer, device)
+    for rows in LLAMA_ROWS[device]:
+        found = compare(make_inputs(rows, inputs, dtype, device), layer, kernel)
+        assert (found.kernel, found.num_wrong) == (KERNELS[device], 0), (rows, found)
 
 
 def test_a_token_of_zeros_stays_zero(device: str, dtype: Any) -> None:
     import torch
 
-    weight, scale, widths = read_layer(LAYERS["down"])
-    x = torch.zeros(2, weight.shape[1], dtype=dtype)
-    found = run_kernel(x, weight, scale, widths, device)
-    assert bool((found == 0).all())
+    layer = read_layer(LAYERS["down"])
+    x = torch.zeros(2, layer.weight.shape[1], dtype=dtype, device=device)
+    assert bool((Int8Kernel(layer, device).multiply(x) == 0).all())
+
+
+def test_the_references_float64_is_exact() -> None:
+    """Against the definition in 64-bit integers, on the longest sums that Llama-8B has."""
+    import torch
+
+    layer = random_layer([8], LLAMA_8B.intermediate_size, "cpu")
+    x = make_inputs(4, LLAMA_8B.intermediate_size, torch.float32)
+    a_scale = x.double().abs().amax(1, keepdim=True) / 127
+    a = (x.double() / a_scale).round().to(torch.int64)
+    assert a.abs().max() == 127
+    sums = a @ layer.weight.to(torch.int64).T
+    expected = a_scale * layer.scale.double().T * sums.double()
+    assert torch.equal(reference(x, layer), expected)
+    with pytest.raises(ValueError, match="not exact"):
+        reference(torch.empty(1, 2**40, device="meta"), layer)

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.__main__ import main
+from app.bundled.recorded_score import RecordError, read_record
 from app.bundled.skills import SKILLS, Question, held_out_questions
 
 KEY = "a-good-key"
@@ -142,3 +144,28 @@ def test_more_questions_than_there_are_is_refused(capsys: pytest.CaptureFixture[
     with pupil() as server:
         assert score(server, "--questions", "20001") == 2
     assert "at most 20000" in capsys.readouterr().err
+
+
+def test_a_score_is_held_against_the_recorded_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """60 of 90 were right then; all of 90 are not that model's score, and 60 of 60 another test."""
+    record = tmp_path / "score.json"
+    with pupil(wrong="json") as server:
+        assert score(server, "--questions", "90", "--record", str(record)) == 0
+        assert score(server, "--questions", "90", "--compare", str(record)) == 0
+        assert "pupil: 66.67%, within the recorded 66.67% (56.42% to 75.55%)" in (
+            capsys.readouterr().out
+        )
+        assert score(server, "--questions", "60", "--compare", str(record)) == 2
+        assert "no pupil asked 60 questions" in capsys.readouterr().err
+    with pupil() as server:
+        assert score(server, "--questions", "90", "--compare", str(record)) == 1
+        assert "OUTSIDE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"pupil": {}}', '{"pupil": {"total": 7}}'])
+def test_a_record_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "score.json").write_text(text)
+    with pytest.raises(RecordError, match=r"score\.json cannot be read"):
+        read_record(tmp_path / "score.json")

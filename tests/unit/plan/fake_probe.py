@@ -17,6 +17,7 @@ def main(directory: str, settings: str) -> int:
     said = {
         "parameter_bytes": 7_175_680,
         "gpu_memory": {},
+        "versions": {"vllm": "0.32.0", "torch": "2.13.0"},
         "num_blocks": wanted["kv_cache_memory_bytes"] // 262144,
         "kv_tokens": 51_200,
     }

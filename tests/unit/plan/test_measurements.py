@@ -8,7 +8,7 @@ from app.__main__ import main
 from app.core.errors import AppError
 from app.core.memory.knobs import Device
 from app.plan import bench_command
-from app.plan.bench_command import choose, engine_settings
+from app.plan.bench_command import choose, engine_settings, name_of
 from app.plan.bench_models import COMBINATIONS
 from app.plan.machine import cpu_device
 from app.plan.measurements import (
@@ -31,7 +31,14 @@ GPU_ROW = Measurement(
     parameter_bytes=9_086_705_664,
     num_blocks=5000,
     kv_tokens=80_000,
-    gpu_memory={"consumed": 9 * GIB, "peak": GIB, "graphs": GIB // 4, "kv_available": 9 * GIB},
+    gpu_memory={
+        "consumed": 9 * GIB,
+        "peak": GIB,
+        "graphs": GIB // 4,
+        "kv_available": 9 * GIB,
+        "total": 22 * GIB,
+        "held": 19 * GIB,
+    },
 )
 
 
@@ -77,9 +84,32 @@ def test_a_gpus_row_compares_everything_beside_the_kv_cache() -> None:
     weights, _, total = compare(GPU_ROW)
     assert weights.error == 0
     assert total.actual == 10 * GIB
-    row = list(gpu_table([GPU_ROW]))[-1]
-    assert "| A10 | llama-8b-w8a8 | 10.00 GiB |" in row
+    rows = [row.split(" | ") for row in gpu_table([GPU_ROW])][2:]
+    actual = {part: gib for _, _, part, _, gib, _ in rows}
+    assert actual == {
+        "weights": "8.463",
+        "rotary table and runtime": "0.537",
+        "activations": "0.750",
+        "CUDA graphs": "0.250",
+        "total": "10.000",
+        "KV cache": "9.000",
+        "everything": "19.000",
+    }
     assert "80,000" in list(measured_table([GPU_ROW]))[-1]
+
+
+def test_a_gpus_row_says_under_which_versions_it_was_measured() -> None:
+    versions = {"vllm": "0.32.0", "torch": "2.11.0"}
+    gpu = Device("A10", 22 * GIB, 22 * GIB, (8, 6))
+    assert name_of(gpu, versions) == "A10, vLLM 0.32.0, torch 2.11.0"
+    assert name_of(cpu_device(), versions) == cpu_device().name
+
+
+def test_a_gpu_starts_with_the_models_of_full_size() -> None:
+    gpu = Device("A10", 22 * GIB, 22 * GIB, (8, 6))
+    sizes = [each.is_large for each in choose((), gpu)]
+    assert len(sizes) == len(COMBINATIONS)
+    assert sizes == sorted(sizes, reverse=True)
 
 
 def test_a_new_measurement_takes_the_place_of_the_older_one(tmp_path: Path) -> None:

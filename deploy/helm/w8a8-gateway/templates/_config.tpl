@@ -56,5 +56,8 @@
 {{- if and .Values.sharedLimits.redisSecret (not .Values.networkPolicy.redis.peers) -}}
 {{- fail "networkPolicy.redis.peers: where is Redis? Without a peer nothing is let out to it, and every request would be refused." -}}
 {{- end -}}
+{{- if and (dig "tracing" "otlp_endpoint" "" .Values.config) (not .Values.networkPolicy.tracing.peers) -}}
+{{- fail "networkPolicy.tracing.peers: where is the collector of config.tracing.otlp_endpoint? Nothing is let out to it." -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
