@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,12 +92,19 @@ class GatewayProcess:
 
     def engine_pids(self) -> list[int]:
         """Its descendants that are vLLM's engine core."""
+        return self._descendants("EngineCore")
+
+    def worker_pids(self) -> list[int]:
+        """Its descendants that run the model."""
+        return self._descendants("VLLM::Worker")
+
+    def _descendants(self, title: str) -> list[int]:
         import psutil
 
         found: list[int] = []
         for child in psutil.Process(self.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):  # a trial of a grammar that just ended
-                if "EngineCore" in " ".join(child.cmdline()):
+                if title in " ".join(child.cmdline()):
                     found.append(child.pid)
         return found
 
@@ -123,10 +130,16 @@ def environment(**variables: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_gateway(
-    folder: Path, *settings: str, profile: str = "bundled", cwd: Path = ROOT
+    folder: Path,
+    *settings: str,
+    profile: str = "bundled",
+    cwd: Path = ROOT,
+    variables: Mapping[str, str] | None = None,
+    ports: tuple[int, int] | None = None,
 ) -> Iterator[GatewayProcess]:
-    """Start it on free ports; it is stopped at the end if it still runs."""
-    port, management_port = free_port(), free_port()
+    """Start it, with `variables` in its environment, on `ports` or on free ones; it is stopped at
+    the end if it still runs."""
+    port, management_port = ports or (free_port(), free_port())
     keys = write_keys(folder / "keys.yaml")
     assignments: Sequence[str] = (
         f"server.port={port}",
@@ -141,7 +154,7 @@ def running_gateway(
         process = subprocess.Popen(
             command("serve", "--profile", profile, *words),
             cwd=cwd,
-            env=environment(),
+            env=environment(**(variables or {})),
             stdout=log,
             stderr=subprocess.STDOUT,
         )
