@@ -36,8 +36,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if wanted == "lock":
             resolve_locks()
-        elif wanted in ("quantize", "lm-eval"):
-            make_environment(ROOT / f".venv-{wanted}", [wanted])
+        elif wanted == "quantize":
+            make_environment(ROOT / ".venv-quantize", [quantize_lock()])
+        elif wanted == "lm-eval":
+            make_environment(ROOT / ".venv-lm-eval", [wanted])
         elif wanted in ("engine", "test"):
             make_environment(ROOT / ".venv", engine_locks(with_tests=wanted == "test"))
         else:
@@ -58,6 +60,12 @@ def engine_locks(with_tests: bool) -> list[str]:
     if installed == "cuda" and with_tests and "BUILD" not in os.environ:
         build = installed
     return [build, "test"] if with_tests or "test" in stamped(ROOT / ".venv") else [build]
+
+
+def quantize_lock() -> str:
+    """The same packages on both; a CPU's PyTorch would leave a GPU unused, whatever --device says."""
+    build = os.environ.get("BUILD") or ("cuda" if has_cuda_gpu() else "cpu")
+    return "quantize-cuda" if build == "cuda" else "quantize"
 
 
 def has_cuda_gpu() -> bool:
@@ -184,14 +192,16 @@ def resolve_locks() -> None:
         "cpu": [*(f"--no-emit-package={package}" for package in CUDA_PACKAGES), *sources],
         "cuda": [],
         "quantize": sources,
+        "quantize-cuda": [],
         "lm-eval": sources,
         "test": ["--constraint", str(LOCKS / "cpu.lock"), *sources],
     }.items():
-        glibc = "manylinux_2_31" if name == "cuda" else "manylinux_2_28"
+        glibc = "manylinux_2_31" if name.endswith("cuda") else "manylinux_2_28"
         command = [str(ROOT / ".venv/bin/uv"), "pip", "compile", "--quiet", "--generate-hashes"]
         command += ["--python-version", PYTHON, "--python-platform", f"x86_64-{glibc}"]
         command += ["--no-header", "--no-annotate", "--no-emit-find-links", *extra]
-        command += ["--output-file", f"{name}.lock", f"{name}.in"]
+        source = f"{name.removesuffix('-cuda')}.in"
+        command += ["--output-file", f"{name}.lock", source]
         print(f"Resolving {name}.lock.", flush=True)
         subprocess.run(command, cwd=LOCKS, check=True)
 

@@ -17,6 +17,8 @@ FLOAT32_BYTES = 4
 SCALE_BYTES = 2
 # load_offloaded_model of compressed-tensors keeps this much memory free of weights.
 OFFLOAD_RESERVE_BYTES = 5 * 10**9
+# What the NVIDIA driver makes, on Linux and under WSL.
+GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,12 @@ def layer_of(name: str) -> str:
 
 
 def check_machine(needs: Needs, job: Job) -> None:
-    """Raises AppError, with the numbers, where disk or memory do not suffice."""
+    """Raises AppError where there is no GPU and one was asked for; and, with the numbers, where
+    disk or memory do not suffice."""
+    if job.device.startswith("cuda") and not any(path.exists() for path in GPU_DRIVERS):
+        raise AppError(
+            f"--device {job.device} was asked for, and this machine has no NVIDIA driver: use cpu."
+        )
     existing = next(parent for parent in job.out.absolute().parents if parent.exists())
     check_enough("disk", needs.output_bytes + needs.download_bytes, free_disk_bytes(existing))
     smaller = "" if job.offload else "; --offload keeps the model on disk"

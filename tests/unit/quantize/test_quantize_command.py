@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from app.__main__ import main
-from app.quantize import environment
+from app.quantize import environment, needs
 from tests.unit.core.checkpoint_files import model_tensors, write_checkpoint
 
 
@@ -58,3 +58,18 @@ def test_the_command_goes_on_in_llm_compressors_environment(
     monkeypatch.setattr("sys.argv", ["app", "quantize", "--as", "typed"])
     assert quantize(source, source.parent / "out", "--recipe", "dynamic-int8") == 130
     assert seen == ["quantize", "--as", "typed"]
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_gpu_that_is_not_there_is_said_before_anything_is_installed(
+    source: Path, device: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(needs, "GPU_DRIVERS", (source / "no-driver",))
+    monkeypatch.setattr(environment, "has_llm_compressor", lambda: pytest.fail("too late"))
+    options = ["--recipe", "dynamic-int8", "--device", device]
+    assert quantize(source, source.parent / "out", *options) == 2
+    assert f"--device {device} was asked for, and this machine has no NVIDIA driver" in (
+        capsys.readouterr().err
+    )
+    monkeypatch.setattr(needs, "GPU_DRIVERS", (source,))
+    assert quantize(source, source.parent / "out", *options, "--dry-run") == 0
