@@ -63,7 +63,7 @@ def engine_locks(with_tests: bool) -> list[str]:
 
 
 def quantize_lock() -> str:
-    """The same packages on both; a CPU's PyTorch would leave a GPU unused, whatever --device says."""
+    """The same packages in both, but a CPU's PyTorch would leave a GPU unused."""
     build = os.environ.get("BUILD") or ("cuda" if has_cuda_gpu() else "cpu")
     return "quantize-cuda" if build == "cuda" else "quantize"
 
