@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench-gateway": ("app.bench.gateway_command", "measure the gateway beside its peers"),
     "bench-gpu": ("app.bench.gpu.command", "measure the engine alone on a GPU, W8A8 and others"),
     "bench-served": ("app.bench.gpu.served_command", "measure the gateway on a real model"),
+    "profile-gpu": ("app.bench.gpu.profile_command", "say where a GPU's time goes, by kernels"),
     "check-int8": ("app.engine.int8_command", "hold the int8 matrix product against integers"),
     "score": ("app.bundled.command", "score a running server on the bundled questions"),
 }

@@ -40,7 +40,9 @@ def main(directory: str, settings: str) -> None:
     start_s = time.perf_counter() - started
     answer({"start_s": start_s, **describe_engine(llm.llm_engine), **describe_device()})
     for line in sys.stdin:
-        answer({"runs": run_case(llm.llm_engine, **json.loads(line))})
+        case = json.loads(line)
+        work = profile_case if "profile" in case else run_case
+        answer({"runs": work(llm.llm_engine, **case)})
 
 
 def answer(values: dict[str, Any]) -> None:
@@ -74,6 +76,19 @@ def run_case(
         prompts = list(draw_prompts(engine, num_seqs, prompt_tokens, dice))
         runs.append(describe_run(num_seqs, generate(engine, prompts, size)))
     return runs[1:]
+
+
+def profile_case(
+    engine: Any, num_seqs: int, prompt_tokens: int, output_tokens: int, profile: str, steps: int
+) -> list[dict[str, float]]:
+    """One run of which `steps` steps from the middle are recorded, in a trace whose name begins
+    with `profile`; the engine's settings say where. The run is slower for it."""
+    run_case(engine, num_seqs, prompt_tokens, output_tokens, repeat=1)
+    prompts = list(draw_prompts(engine, num_seqs, prompt_tokens, random.Random(1)))  # noqa: S311
+    engine.start_profile(profile, delay_iterations=output_tokens // 2, max_iterations=steps)
+    ends = generate(engine, prompts, output_tokens)
+    engine.stop_profile()
+    return [describe_run(num_seqs, ends)]
 
 
 def draw_prompts(

@@ -118,9 +118,17 @@ class OfflineEngine:
 
     def run(self, case: Case, deadline_s: float) -> list[dict[str, float]]:
         """Raises EngineError when the engine ends, or is not done by then."""
+        return self._ask(case.as_json, deadline_s)
+
+    def profile(self, case: Case, name: str, num_steps: int, deadline_s: float) -> None:
+        """Record so many steps of the case; its `repeat` does not matter."""
+        asked = {key: value for key, value in case.as_json.items() if key != "repeat"}
+        self._ask({**asked, "profile": name, "steps": num_steps}, deadline_s)
+
+    def _ask(self, case: dict[str, Any], deadline_s: float) -> list[dict[str, float]]:
         asked = cast(IO[str], self._process.stdin)
         with contextlib.suppress(BrokenPipeError):  # it has ended: the answer says so
-            asked.write(json.dumps(case.as_json) + "\n")
+            asked.write(json.dumps(case) + "\n")
             asked.flush()
         runs: list[dict[str, float]] = self._answer(deadline_s, "answer")["runs"]
         return runs
