@@ -30,9 +30,11 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True)
 class Release:
-    """`error` is Helm's refusal; without one, `objects` were created and `hooks` are its tests."""
+    """`error` is Helm's refusal; without one, `objects` were created and `hooks` are its tests.
+    `lint` has the files that Helm's linter complains of."""
 
     name: str
+    lint: tuple[str, ...] = ()
     error: str = ""
     objects: tuple[Manifest, ...] = ()
     hooks: tuple[Manifest, ...] = ()
@@ -63,7 +65,8 @@ def is_custom(item: Manifest) -> bool:
 def install(*values: Manifest) -> list[Release]:
     releases = [{"name": "models", "values": tree} for tree in values]
     request = {"chart": str(CHART), "kubernetes": KUBERNETES[-1], "releases": releases}
-    return [Release("models", **answer) for answer in toolbox.run("install_chart.py", request)]
+    answers = toolbox.run("install_chart.py", request)
+    return [Release("models", tuple(answer.pop("lint")), **answer) for answer in answers]
 
 
 @cache

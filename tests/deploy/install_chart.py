@@ -1,7 +1,7 @@
 """Runs in `.venv-deploy`: lint and install a chart with the real Helm library.
 
 stdin: {"chart": path, "kubernetes": version, "releases": [{"name", "values"}, ...]}
-stdout: for each release {"error": text} or {"objects": [...], "hooks": [...], "notes": text}.
+stdout: for each release {"lint": [...]} and {"error": text} or {"objects", "hooks", "notes"}.
 
 The installation goes to an API that only records (recording_api.py): what Helm posted is what a
 cluster would have got.
@@ -23,6 +23,7 @@ import helm_sdkpy  # type: ignore[import-not-found]
 import yaml
 from recording_api import RecordingApi, serve_recording_api  # type: ignore[import-not-found]
 
+INFORMATION = 1  # of Helm's severities; above are warnings and errors
 RELEASE = re.compile(rb"H4sI[A-Za-z0-9+/]+=*")
 
 
@@ -31,25 +32,27 @@ def main() -> None:
     # Helm's logs go to stdout's file descriptor; the answer must be alone there.
     answer_to = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    answers = [
-        check(request["chart"], request["kubernetes"], release) for release in request["releases"]
-    ]
+    with serve_recording_api(request["kubernetes"]) as api:
+        answers = [check(api, request["chart"], release) for release in request["releases"]]
     json.dump(answers, answer_to)
     answer_to.close()
 
 
-def check(chart: str, kubernetes: str, release: dict[str, Any]) -> dict[str, Any]:
-    with serve_recording_api(kubernetes) as api:
-        try:
-            lint(api, chart, release["values"])
-            asyncio.run(install(api, chart, release))
-        except helm_sdkpy.HelmError as error:
-            return {"error": str(error)}
-        return read_release(api)
+def check(api: RecordingApi, chart: str, release: dict[str, Any]) -> dict[str, Any]:
+    api.forget()
+    found = {"lint": lint(api, chart, release["values"])}
+    try:
+        asyncio.run(install(api, chart, release))
+    except helm_sdkpy.HelmError as error:
+        return found | {"error": str(error)}
+    return found | read_release(api)
 
 
-def lint(api: RecordingApi, chart: str, values: dict[str, Any]) -> None:
-    """The library lints with the chart's own values: a copy whose values are the merged ones."""
+def lint(api: RecordingApi, chart: str, values: dict[str, Any]) -> list[str]:
+    """The files with warnings or errors; the library keeps what they are to itself.
+
+    It lints with the chart's own values: of a copy, whose values are the merged ones.
+    """
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / Path(chart).name
         shutil.copytree(chart, copy)
@@ -58,9 +61,7 @@ def lint(api: RecordingApi, chart: str, values: dict[str, Any]) -> None:
         path.write_text(yaml.safe_dump(merged))
         configuration = helm_sdkpy.Configuration(kubeconfig=api.kubeconfig)
         found = asyncio.run(helm_sdkpy.Lint(configuration).run(str(copy)))
-    messages = [m for m in found.get("messages") or [] if m.get("severity") != "INFO"]
-    if messages or found.get("errors"):
-        raise helm_sdkpy.ChartError(f"lint: {messages} {found.get('errors')}")
+    return [each["Path"] for each in found["Messages"] if each["Severity"] > INFORMATION]
 
 
 def merge(base: Any, over: Any) -> Any:

@@ -48,10 +48,14 @@ class RecordingApi(http.server.ThreadingHTTPServer):
     """`created` has every object that was posted, in order; `release` Helm's record of it all."""
 
     daemon_threads = True
+    request_queue_size = 128  # Helm asks for all groups at once; a full queue costs it a second
 
     def __init__(self, version: str) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.version = version
+        self.forget()
+
+    def forget(self) -> None:
         self.created: list[dict[str, Any]] = []
         self.release = b""
 

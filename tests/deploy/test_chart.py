@@ -22,6 +22,7 @@ def drain_of(name: str) -> int:
 
 @situation
 def test_helm_lints_and_installs_it(name: str) -> None:
+    assert installed()[name].lint == ()
     assert not installed()[name].error
     assert "v1/models" in installed()[name].notes
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app.settings.key_file import parse_keys
 from tests.deploy.chart import ROOT, SITUATIONS, Manifest
 from tests.deploy.chart import situations as installed
 
@@ -58,6 +59,16 @@ def test_the_application_refuses_a_setting_that_it_does_not_have(tmp_path: Path)
     done = check("minimal", config, tmp_path)
     assert done.returncode == 2
     assert "drain_timeout" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["cpu", "everything"])
+def test_the_application_reads_the_charts_key_file(name: str) -> None:
+    (secret,) = installed()[name].of_kind("Secret")
+    ring = parse_keys(secret["stringData"]["keys.yaml"].encode(), Path("keys.yaml"))
+    wanted = SITUATIONS[name]["keys"]
+    assert [entry["name"] for entry in wanted["entries"]] == [key.name for key in ring.keys]
+    for tenant, entry in wanted.get("tenants", {}).items():
+        assert ring.tenants[tenant].weight == entry["weight"]
 
 
 def test_the_image_opens_the_ports_that_the_chart_names() -> None:

@@ -8,11 +8,23 @@ from typing import Any
 
 import yaml
 
+from app.core.key_limits import LIMIT_NAMES
+from app.settings.key_file import FIELDS as KEY_FIELDS
+from app.settings.key_file import TENANT_FIELDS
 from app.settings.layers import FIELDS
 from tests.deploy.chart import CHART, KEYS, ROOT, SITUATIONS, install
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no keys": ({}, "there is no default key"),
+    "keys in two places": (
+        {"keys": {"existingSecret": "k", "tenants": {"a": {"weight": 2}}}},
+        "would be ignored",
+    ),
+    "a limit that there is none": (
+        {"keys": {"tenants": {"a": {"limits": {"tokens": 1}}}}},
+        "/keys/tenants/a/limits",
+    ),
+    "a value taken out": ({**KEYS, "gpu": None}, "'gpu'"),
     "an unknown value": ({**KEYS, "replica": 2}, "replica"),
     "an unknown nested value": ({**KEYS, "gpu": {"cuont": 1}}, "cuont"),
     "a wrong type": ({**KEYS, "replicas": "two"}, "replicas"),
@@ -79,6 +91,8 @@ def test_values_that_make_no_sense_are_refused_with_their_name() -> None:
     releases = install(*(values for values, _ in REFUSED.values()))
     for release, (name, (_, message)) in zip(releases, REFUSED.items(), strict=True):
         assert message in release.error, f"{name}: {release.error or 'installed'}"
+        # What the schema refuses, the linter finds too: it is no formality.
+        assert ("values.yaml" in release.lint) == ("specifications of the schema" in release.error)
 
 
 def schema() -> dict[str, Any]:
@@ -86,13 +100,8 @@ def schema() -> dict[str, Any]:
     return tree
 
 
-# Where the user chooses the names: labels, annotations, resources, variables, a parent's values.
-MAPS = {
-    "$defs.stringMap",
-    "$defs.resourceList",
-    "properties.env",
-    "properties.global",
-}
+# Where the user chooses names and values: labels and annotations, and what a parent chart shares.
+MAPS = {"$defs.stringMap", "properties.global"}
 
 
 def objects_in(rule: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -120,7 +129,7 @@ def test_the_schema_describes_every_value_and_no_other() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
 
     def compare(rule: dict[str, Any], tree: dict[str, Any], path: str) -> None:
-        assert set(rule["properties"]) == set(tree), path
+        assert set(rule["properties"]) == set(rule["required"]) == set(tree), path
         for key, value in tree.items():
             inner = rule["properties"][key]
             if isinstance(value, dict) and "properties" in inner and key != "config":
@@ -138,6 +147,14 @@ def test_the_schema_knows_every_setting_of_the_application() -> None:
     sections = schema()["properties"]["config"]["properties"]
     known = {f"{name}.{key}" for name, rule in sections.items() for key in rule["properties"]}
     assert known == set(FIELDS) - {"profile"}
+
+
+def test_the_schema_knows_the_key_files_fields() -> None:
+    keys = schema()["properties"]["keys"]["properties"]
+    assert set(keys["entries"]["items"]["properties"]) == KEY_FIELDS
+    (tenant,) = keys["tenants"]["patternProperties"].values()
+    assert set(tenant["properties"]) == set(TENANT_FIELDS)
+    assert set(schema()["$defs"]["limits"]["properties"]) == set(LIMIT_NAMES)
 
 
 def test_every_value_differs_from_its_default_in_some_situation() -> None:

@@ -24,6 +24,9 @@
 {{- if and (not .Values.keys.existingSecret) (not .Values.keys.entries) -}}
 {{- fail "keys: name a Secret in keys.existingSecret, or give keys.entries; there is no default key." -}}
 {{- end -}}
+{{- if and .Values.keys.existingSecret (or .Values.keys.entries .Values.keys.tenants) -}}
+{{- fail "keys: existingSecret has the whole key file; entries and tenants beside it would be ignored." -}}
+{{- end -}}
 {{- if and .Values.model.claim .Values.model.fetch.enabled -}}
 {{- fail "model: a claim has the checkpoint already; switch model.fetch.enabled off." -}}
 {{- end -}}
