@@ -25,7 +25,7 @@ class RedisAddress:
         """A new one, not connected yet. It waits for ever and tries once: the caller knows when to
         give up."""
         return self._kind(
-            **self._options,
+            **{"client_name": "w8a8-gateway", **self._options},
             socket_timeout=None,
             socket_connect_timeout=None,
             retry=Retry(NoBackoff(), 0),

@@ -109,9 +109,14 @@ class RedisQuota:
     async def _reserve_without(
         self, owners: tuple[Owner, ...], tokens: int, error: RedisAway
     ) -> Grant:
-        if self.fallback is None:
+        book = self.fallback
+        if book is None:
             raise self._refusal() from error
-        return await self.fallback.reserve(owners, tokens)
+        try:
+            return await book.reserve(owners, tokens)
+        finally:
+            for owner in owners:
+                self.ledger.standings[owner.name] = book.standings([owner])
 
     async def extend(self, grant: Grant, tokens: int) -> None:
         if not isinstance(grant, Lease):
@@ -142,7 +147,7 @@ class RedisQuota:
         return None
 
     def standings(self, owners: Sequence[Owner]) -> Mapping[str, Standing]:
-        """As of Redis' last answer about each of them."""
+        """As of the last reservation or start of each of them."""
         return least_left(self.ledger.standings.get(owner.name, {}) for owner in owners)
 
     def describe(self) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class Shared:
 
     def set_time(self, now_s: float) -> None:
         """The one line of the script that asks for the time asks for this one instead."""
-        key = f"{{{self.prefix}}}:now"
+        key = f"now:{self.prefix}"
         line = "redis.call('TIME')"
         assert SCRIPT.count(line) == 1
         self.script = SCRIPT.replace(line, f"redis.call('LRANGE', '{key}', 0, 1)")
