@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from app.bundled.recorded_score import read_record
+from app.bundled.scoring import Tally
 from app.core.checkpoint import read_checkpoint
 from app.core.checkpoint_scheme import SchemeName
 
@@ -64,3 +66,15 @@ def test_the_calibration_conversations_are_complete() -> None:
     rows = [json.loads(line) for line in (MODELS / "calibration.jsonl").read_text().splitlines()]
     assert len(rows) == 512
     assert all(row["messages"][-1]["role"] == "assistant" for row in rows)
+
+
+def test_the_record_of_its_score_is_what_its_page_shows() -> None:
+    page, record = (MODELS / "README.md").read_text(), MODELS / "score.json"
+    for skill in ("arithmetic", "json", "tool", "total"):
+        cells = []
+        for name in ("bundled-16bit", "bundled"):
+            tally = Tally(**json.loads(record.read_text())[name][skill])
+            low, high = (f"{100 * end:.2f}" for end in tally.interval)
+            cells.append(f"{100 * tally.share:.2f} % ({low} to {high})")
+        assert f"| {skill} | {' | '.join(cells)} |" in page
+    assert {tally.asked for tally in read_record(record).values()} == {1500}
