@@ -11,8 +11,8 @@ export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
 .PHONY: help engine test-environment serve test test-unit test-all test-fuzz test-budget test-faults faults-table lint \
-	smoke bench bench-engine bench-gateway bench-gpu bench-served bench-memory bench-quantize lm-eval score demo-model \
-	profiles lock clean
+	smoke bench bench-engine bench-gateway bench-gpu bench-served bench-memory bench-quantize lm-eval score \
+	bench-start demo-model profiles lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -75,6 +75,9 @@ bench-gpu: engine  ## the engine alone on a GPU: bf16, int8, fp8, and the roofli
 
 bench-served: engine  ## the gateway on a GPU, beside stock vLLM and the engine alone
 	$(RUN) -m app bench-served $(ARGS)
+
+bench-start: engine  ## where the time of a start goes, with and without compiled code
+	$(RUN) -m app bench-start $(ARGS)
 
 score: ARGS := --profile bundled-16bit --profile bundled
 score: engine  ## exact-match score of the bundled model, bf16 and W8A8, through the gateway

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -70,8 +71,9 @@ class Lifecycle:
         self.state.enter(Phase.LOADING)
         started = monotonic()
         try:
-            engine = await in_daemon_thread(self.steps.load)
-            await self._connect(engine)
+            with uncollected():
+                engine = await in_daemon_thread(self.steps.load)
+                await self._connect(engine)
         except AppError:
             raise
         except Exception as error:
@@ -141,6 +143,16 @@ async def ticks(interval_s: float, wake: asyncio.Event) -> AsyncIterator[float]:
         before = now
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(wake.wait(), interval_s)
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """What is loaded stays: looking through it for garbage meanwhile costs seconds of a start."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 async def in_daemon_thread(work: Callable[[], Any]) -> Any:

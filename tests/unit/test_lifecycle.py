@@ -1,6 +1,7 @@
 """The life of the service over a stand-in for the engine: every way from start to end."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -107,6 +108,19 @@ def test_an_engine_that_dies_while_it_is_connected_stops_the_start() -> None:
 
     with pytest.raises(StartError, match="died"):
         live(engine, meanwhile)
+
+
+def test_garbage_is_collected_again_when_the_engine_is_ready() -> None:
+    engine = StandIn(connects=False)
+
+    async def meanwhile(lifecycle: Lifecycle) -> None:
+        await engine.until(Phase.LOADING)
+        assert not gc.isenabled()
+        engine.is_dead = True
+
+    with pytest.raises(StartError):
+        live(engine, meanwhile)
+    assert gc.isenabled()
 
 
 def test_a_full_engine_is_alive_and_comes_back() -> None:
