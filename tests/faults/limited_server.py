@@ -80,7 +80,7 @@ async def serve(port: int, key_file: Path, redis_url: str, policy: str) -> None:
         fallback=fallback,
     )
     app = make_app(key_file, store, metrics)
-    await store.open(patience_s=5)
+    await store.open(patience_s=20)
     limits = EdgeLimits(10, 32_768, 100, max_connections=1 << 20, send_timeout_s=60)
     keeping = asyncio.create_task(store.keep_up())
     await Listener(app, bind("127.0.0.1", port, "port"), limits).run_until_stopped()

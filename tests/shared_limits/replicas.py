@@ -81,7 +81,7 @@ class Shared:
         self,
         *,
         url: str = "",
-        timeout_s: float = 2,
+        timeout_s: float = 20,  # a busy machine is no fault of Redis
         lease_s: float = LEASE_S,
         fallback: QuotaBook | None = None,
     ) -> RedisQuota:
