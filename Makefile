@@ -12,7 +12,7 @@ export PYTHONPATH := $(CURDIR)
 .DEFAULT_GOAL := help
 .PHONY: help engine test-environment serve test test-unit test-all test-fuzz test-budget test-faults faults-table lint \
 	smoke bench bench-engine bench-gateway bench-gpu bench-served bench-memory bench-quantize lm-eval score \
-	bench-start demo-model profiles lock clean
+	bench-start demo-model profiles deploy-files lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -54,6 +54,11 @@ test-faults: test-environment  ## break the running service: engine, connections
 
 faults-table: test-environment  ## the same, and write what was seen into docs/reliability.md
 	$(RUN) -m pytest -q tests/faults --write-table
+
+deploy-files: test-environment  ## the chart's schema, its table of values and the dashboards, anew
+	$(RUN) -m deploy.helm.config_schema
+	$(RUN) -m deploy.helm.value_table
+	$(RUN) -m deploy.monitoring.dashboards
 
 test-deploy: test-environment  ## images, Compose, chart, rules
 	$(RUN) -m pytest -q tests/deploy

@@ -1,8 +1,8 @@
 # ruff: noqa: T201 (a command, run by hand)
 """Write the chart's table of values into its README from the comments in values.yaml.
 
-    python deploy/helm/value_table.py           rewrite the README
-    python deploy/helm/value_table.py --check   exit 1 when it is stale
+    python -m deploy.helm.value_table           rewrite the README
+    python -m deploy.helm.value_table --check   exit 1 when it is stale
 
 The comment lines directly above a value are its description; a value without one is an error.
 """

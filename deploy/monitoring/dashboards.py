@@ -23,8 +23,8 @@ def quantiles(series: str) -> dict[str, str]:
     return {name: f"histogram_quantile({share}, {rate})" for name, share in shares.items()}
 
 
-def p95_by_tenant(series: str) -> str:
-    rate = f"sum by (le, tenant) (rate({series}_bucket{{SELECT}}[$__rate_interval]))"
+def p95(series: str, by: str) -> str:
+    rate = f"sum by (le, {by}) (rate({series}_bucket{{SELECT}}[$__rate_interval]))"
     return f"histogram_quantile(0.95, {rate})"
 
 
@@ -141,7 +141,7 @@ TENANTS = Dashboard(
         ),
         Panel(
             "Wait in the gateway, p95",
-            {"{{tenant}}": p95_by_tenant("gateway_queue_wait_seconds")},
+            {"{{tenant}}": p95("gateway_queue_wait_seconds", "tenant")},
             "s",
             width=12,
         ),
@@ -155,6 +155,19 @@ TENANTS = Dashboard(
             "Refused by a limit",
             {"{{tenant}} {{limit}}": rate("gateway_refusals_total", by="tenant, limit")},
             "reqps",
+            width=12,
+        ),
+        Panel(
+            "Redis, p95",
+            {"{{operation}}": p95("gateway_redis_duration_seconds", "operation")},
+            "s",
+            width=12,
+            meaning="Steps of the shared limits; empty where there are none.",
+        ),
+        Panel(
+            "Redis fails",
+            {"{{operation}}": rate("gateway_redis_failures_total", by="operation")},
+            "ops",
             width=12,
         ),
         Panel(

@@ -175,6 +175,11 @@ def test_a_group_keeps_the_users_own_arguments_and_variables() -> None:
     assert {"name": "NCCL_SOCKET_IFNAME", "value": "eth0"} in entries
 
 
+def test_a_new_version_of_the_chart_alone_rolls_no_pod() -> None:
+    template = installed()["minimal"].one("Deployment")["spec"]["template"]
+    assert not {"helm.sh/chart", "app.kubernetes.io/version"} & set(template["metadata"]["labels"])
+
+
 def test_a_changed_setting_rolls_the_pods_and_a_changed_key_does_not() -> None:
     """The gateway follows its key file; its settings it reads once."""
     other = {"entries": [{"name": "b", "sha256": "0" * 64}]}

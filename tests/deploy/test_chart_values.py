@@ -143,7 +143,7 @@ def test_the_schema_describes_every_value_and_no_other() -> None:
 def test_the_schema_knows_every_setting_of_the_application() -> None:
     command = [sys.executable, "-m", "deploy.helm.config_schema", "--check"]
     done = subprocess.run(command, cwd=ROOT, check=False)
-    assert done.returncode == 0, "run python -m deploy.helm.config_schema"
+    assert done.returncode == 0, "run make deploy-files"
     sections = schema()["properties"]["config"]["properties"]
     known = {f"{name}.{key}" for name, rule in sections.items() for key in rule["properties"]}
     assert known == set(FIELDS) - {"profile"}
@@ -181,5 +181,5 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def test_the_table_of_values_is_fresh() -> None:
-    command = [sys.executable, str(ROOT / "deploy/helm/value_table.py"), "--check"]
-    assert subprocess.run(command, check=False).returncode == 0, "run deploy/helm/value_table.py"
+    command = [sys.executable, "-m", "deploy.helm.value_table", "--check"]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0, "run make deploy-files"

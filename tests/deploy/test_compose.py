@@ -1,14 +1,20 @@
 """The Compose file, against the specification's schema and what docs/deploy.md promises."""
 
+import os
 import re
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import yaml
 
 from app.settings.layers import from_variables
 from tests.deploy import toolbox
+from tests.shared_limits.redis_server import START_TIMEOUT_S, free_port, library_path
+from tests.shared_limits.redis_server import find as find_redis
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"
@@ -148,6 +154,43 @@ def test_the_password_of_redis_reaches_the_gateway_by_its_url_and_redis_as_a_sec
     assert redis["secrets"] == ["redis_password"]
     assert {"--appendonly", "noeviction"} <= set(redis["command"][-1].split())
     assert services["gateway"]["depends_on"]["redis"]["required"] is False
+
+
+def test_the_command_of_redis_starts_one_that_wants_the_password(tmp_path: Path) -> None:
+    """The real one, by the very command; only the paths and the port are others."""
+    server = find_redis()
+    (tmp_path / "password").write_text("of-this-test")
+    (tmp_path / "data").mkdir()
+    shell, option, script = compose()["services"]["redis"]["command"]
+    script = script.replace("$$", "$").replace("redis-server", server, 1)
+    script = script.replace("/run/secrets/redis_password", str(tmp_path / "password"))
+    script = script.replace("/data", f"{tmp_path}/data --port {(port := free_port())}")
+    process = subprocess.Popen([shell, option, script], env=os.environ | library_path())
+    try:
+        client = redis.Redis(port=port, password="of-this-test")
+        wait_for_redis(client, process)
+        assert client.config_get("appendonly", "maxmemory-policy") == {
+            "appendonly": "yes",
+            "maxmemory-policy": "noeviction",
+        }
+        assert "of-this-test" not in Path(f"/proc/{process.pid}/cmdline").read_text()
+        with pytest.raises(redis.AuthenticationError):
+            redis.Redis(port=port).ping()
+    finally:
+        process.terminate()
+        process.wait(20)
+    assert list((tmp_path / "data" / "appendonlydir").iterdir())
+
+
+def wait_for_redis(client: redis.Redis, process: "subprocess.Popen[bytes]") -> None:
+    give_up_s = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            assert client.ping()
+            return
+        except redis.ConnectionError:
+            assert process.poll() is None and time.monotonic() < give_up_s
+            time.sleep(0.05)
 
 
 def test_the_compose_file_holds_no_secret() -> None:

@@ -138,7 +138,7 @@ def exported() -> list[Any]:
 def test_the_dashboards_are_fresh() -> None:
     command = [sys.executable, "-m", "deploy.monitoring.dashboards", "--check"]
     done = subprocess.run(command, cwd=ROOT, check=False)
-    assert done.returncode == 0, "run python -m deploy.monitoring.dashboards"
+    assert done.returncode == 0, "run make deploy-files"
 
 
 def test_dashboards_and_panels_have_names_of_their_own() -> None:

@@ -41,6 +41,11 @@ def unpack() -> None:
         subprocess.run(["dpkg-deb", "--extract", str(package), str(UNPACKED)], check=True)
 
 
+def library_path() -> dict[str, str]:
+    """Where the unpacked program finds its libraries."""
+    return {"LD_LIBRARY_PATH": str(UNPACKED / "usr" / "lib" / f"{os.uname().machine}-linux-gnu")}
+
+
 @dataclass
 class RedisServer:
     """A server with an append-only file in `folder`; it can be stopped, frozen and started anew."""
@@ -58,13 +63,12 @@ class RedisServer:
         return redis.Redis(port=self.port, decode_responses=True, socket_timeout=5)
 
     def start(self) -> None:
-        libraries = UNPACKED / "usr" / "lib" / f"{os.uname().machine}-linux-gnu"
         command = [find(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         command += ["--dir", str(self.folder), "--appendonly", "yes", *self.options]
         with (self.folder / "redis.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command,
-                env=os.environ | {"LD_LIBRARY_PATH": str(libraries)},
+                env=os.environ | library_path(),
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

@@ -57,7 +57,7 @@
 {{- fail "networkPolicy.monitoring: name the peers that read /metrics (Prometheus, the endpoint picker); nobody is let in." -}}
 {{- end -}}
 {{- if and .Values.sharedLimits.redisSecret (not .Values.networkPolicy.redis.peers) -}}
-{{- fail "networkPolicy.redis.peers: where is Redis? Without a peer nothing is let out to it, and every request would be refused." -}}
+{{- fail "networkPolicy.redis.peers: where is Redis? Without a peer nothing is let out to it, and the pods would end with code 4." -}}
 {{- end -}}
 {{- if and (dig "tracing" "otlp_endpoint" "" .Values.config) (not .Values.networkPolicy.tracing.peers) -}}
 {{- fail "networkPolicy.tracing.peers: where is the collector of config.tracing.otlp_endpoint? Nothing is let out to it." -}}

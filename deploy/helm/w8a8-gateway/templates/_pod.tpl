@@ -172,9 +172,10 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
+{{/* Without the chart's version, or a new chart would load every model anew for nothing. */}}
 {{- define "gateway.podMetadata" -}}
 labels:
-  {{- include "gateway.labels" . | nindent 2 }}
+  {{- include "gateway.selector" . | nindent 2 }}
   {{- with .Values.podLabels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
