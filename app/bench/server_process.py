@@ -83,9 +83,9 @@ class ServerProcess:
         """Whether all its processes are gone within the time."""
         give_up_s = time.monotonic() + timeout_s
         while time.monotonic() < give_up_s:
-            if self._process is not None:
-                self._process.poll()
             if not session_processes(self.root_pid):
+                if self._process is not None:
+                    self._process.wait()  # it has ended; the kernel keeps it until it is asked
                 return True
             time.sleep(0.1)
         return False

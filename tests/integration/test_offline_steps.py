@@ -1,9 +1,15 @@
 """The loop around the engine, on a scripted one; and what is said of its steps."""
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.bench.gpu.command import Measuring
+from app.bench.gpu.modes import Loads, Mode
+from app.bench.gpu.results import Journal
+from app.bench.gpu.served import Served
 from app.engine import offline
 from app.engine.offline import describe_run, generate, run_case
 
@@ -71,3 +77,31 @@ def test_a_run_of_few_steps_says_only_how_long_it_took() -> None:
 def test_answers_can_be_told_from_vllms_log(capsys: pytest.CaptureFixture[str]) -> None:
     offline.answer({"runs": []})
     assert capsys.readouterr().out == '\noffline-engine {"runs": []}\n'
+
+
+def test_vllm_has_every_argument_that_the_measurements_give(tmp_path: Path) -> None:
+    """Spelled wrong, one would fail on a GPU alone, where time is short."""
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    bench = Served(
+        model=Path("models/bundled/w8a8"),
+        folder=tmp_path,
+        num_seqs=512,
+        max_model_len=4096,
+        step_tokens=8192,
+        gpu_share=0.28,
+        is_eager=True,
+    )
+    parser = make_arg_parser(FlexibleArgumentParser(allow_abbrev=False))
+    stock = parser.parse_args(list(bench.stock().arguments)[3:])
+    assert {name: getattr(stock, name) for name in bench.settings} == bench.settings
+    loads = Loads((64, 256), 128, 256, (4096,), 65536, 3)
+    journal = Journal(tmp_path / "results.jsonl")
+    measuring = Measuring("tiny", loads, {}, tmp_path, journal, 0.0, 0.0)
+    names = {field.name for field in dataclasses.fields(EngineArgs)}
+    profiled = {"profiler_config"}
+    assert {*measuring.engine_settings(Mode("int8")), *bench.offline().settings} | profiled <= names
+    # What docs/gpu.md names as remedies.
+    assert {"async_scheduling", "compilation_config", "stream_interval"} <= names

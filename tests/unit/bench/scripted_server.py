@@ -17,8 +17,10 @@ class ScriptedServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, chunks: list[str], *, cut: bool, status: int, pause_s: float) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(
+        self, chunks: list[str], *, cut: bool, status: int, pause_s: float, port: int = 0
+    ) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self.chunks = chunks
         self.cut = cut
         self.status = status

@@ -1,6 +1,9 @@
 """The servers of `bench-served`: alike in everything but what stands before the engine."""
 
 import io
+import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +15,10 @@ from app.bench.gpu.offline_engine import Case, OfflineEngine
 from app.bench.gpu.served import Alternation, OfflineRun, Served, StreamLoad, share_lines
 from app.bench.gpu.served_command import write_json
 from app.bench.outcome import Outcome
+from app.bench.server_process import ServerPlan, free_port, python_path
 from app.bench.statistics import summarize
 from app.bench.target import Target
+from tests.unit.bench.scripted_server import KEY
 
 
 def served(folder: Path, *, is_eager: bool = False) -> Served:
@@ -114,3 +119,51 @@ def test_tables_can_be_put_into_a_page_later(
     results.write_text("{}")
     assert main(["bench-served", *options]) != 0
     assert "cannot be read" in capsys.readouterr().err
+
+
+SERVE = """
+import sys
+from tests.unit.bench.scripted_server import ScriptedServer
+chunks = ["a", "b", "c"]
+ScriptedServer(chunks, cut=False, status=200, pause_s=0, port=int(sys.argv[1])).serve_forever()
+"""
+
+
+def scripted_plan(name: str, key_file: Path) -> ServerPlan:
+    port = free_port()
+    environment = {"PYTHONPATH": python_path()}
+    command = [sys.executable, "-c", SERVE, str(port)]
+    return ServerPlan(name, command, port, environment, key_file=key_file)
+
+
+def test_servers_and_engine_are_started_measured_in_turn_and_written_down(
+    tmp_path: Path, stand_in: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "key").write_text(KEY)
+    for name in ("stock", "gateway"):
+        plan = scripted_plan(name, tmp_path / "key")
+        monkeypatch.setattr(Served, name, lambda _, plan=plan: plan)
+    monkeypatch.setattr("app.bench.gpu.served_command.FOLDER", tmp_path)
+    results = tmp_path / "served.json"
+    options = ["--streams", "4,2", "--output-tokens", "3", "--repeat", "2", "--json", str(results)]
+    assert main(["bench-served", "--model", str(tmp_path), *options]) == 0
+    written = json.loads(results.read_text())
+    order = [(each["load"], each["target"]) for each in written["measurements"]]
+    assert order[:4] == [
+        ("4 streams", "stock"),
+        ("4 streams", "gateway"),
+        ("4 streams", "gateway"),
+        ("4 streams", "stock"),
+    ]
+    assert len(order) == 8
+    # The stand-in takes 3 ms for an answer of 3 tokens.
+    rates = [(each["load"], round(each["tokens_per_s"])) for each in written["offline"]]
+    assert rates == [("4 streams", 4000)] * 2 + [("2 streams", 2000)] * 2
+    assert any(line.startswith("| 4 streams | 4000 |") for line in written["tables"])
+
+
+def test_the_gateway_takes_its_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = replace(served(tmp_path, is_eager=True), model=Path("models/bundled/w8a8"))
+    _, _, _, *words = bench.gateway().arguments
+    assert main([*words, "--check"]) == 0
+    assert "max_num_batched_tokens" not in capsys.readouterr().err
