@@ -3,18 +3,36 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.context import context_of, header_of
+from app.api.context import RequestContext, context_of, header_of
 from app.core.constraints import Constraint
 from app.core.errors import InvalidRequest, RequestError
 from app.core.request_rules import RequestRules
+from app.core.routes import Route
 from app.core.strict_json import parse_object
+
+# A larger body is checked in a thread, so that streams go on meanwhile: 2 MB of tools take 0.1 s.
+# In one thread: several would keep the event loop waiting for the interpreter's lock, 5 ms each.
+_MAX_INLINE_BYTES = 16_384
 
 
 class ClientGone(Exception):
     """The client left before its body was there; nobody is left to answer."""
+
+
+@dataclass(frozen=True)
+class CheckedBody:
+    """`body` is `fields` as JSON: the client's own bytes where nothing was left out."""
+
+    fields: dict[str, Any]
+    body: bytes
+    constraints: Sequence[Constraint]
 
 
 class JsonBody:
@@ -28,6 +46,7 @@ class JsonBody:
     ) -> None:
         self.app, self.max_bytes, self.timeout_s, self.rules = app, max_bytes, timeout_s, rules
         self.try_constraints = try_constraints
+        self.checker = ThreadPoolExecutor(1, "body")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         context = context_of(scope) if scope["type"] == "http" else None
@@ -47,17 +66,31 @@ class JsonBody:
         except ClientGone:
             return None
         context.has_unread_body = False
+        check = partial(self.check, context, route, body)
+        if len(body) <= _MAX_INLINE_BYTES:
+            checked = check()
+        else:
+            checked = await asyncio.get_running_loop().run_in_executor(self.checker, check)
+        if checked.constraints:
+            await self.try_constraints(checked.constraints)
+        if checked.body is not body:
+            body = checked.body
+            scope = {**scope, "headers": with_length(scope["headers"], len(body))}
+        context.meter.note_asked(checked.fields)
+        return await self.app(scope, replay(body, receive), send)
+
+    def check(self, context: RequestContext, route: Route, body: bytes) -> CheckedBody:
+        """Parse it, and refuse what the key or the rules refuse."""
         given = parse_object(body)
         if context.key is not None:
             context.key.check_model(given)
-        fields = self.rules.check(route.template, given, len(body))
-        if constraints := self.rules.constraints_of(fields):
-            await self.try_constraints(constraints)
+        ticket = context.meter.ticket
+        rules = self.rules.of(each.limits for each in ticket.owners) if ticket else self.rules
+        fields = rules.check(route.template, given, len(body))
+        constraints = rules.constraints_of(fields)
         if fields is not given:
             body = json.dumps(fields).encode()
-            scope = {**scope, "headers": with_length(scope["headers"], len(body))}
-        context.meter.note_asked(fields)
-        return await self.app(scope, replay(body, receive), send)
+        return CheckedBody(fields, body, constraints)
 
     def check_headers(self, scope: Scope) -> None:
         """What the headers already tell: wrong type, compressed, too large."""

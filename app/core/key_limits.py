@@ -6,7 +6,9 @@ the capacity. So in any stretch of t seconds at most capacity * (1 + t / 60) is 
 reservations and returns interleave.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from math import inf
 
 from app.core.errors import SettingsError
@@ -16,7 +18,7 @@ MINUTE_S = 60.0
 
 @dataclass(frozen=True)
 class Limits:
-    """None: no limit. `max_tokens` and `max_n` bound a single request."""
+    """None: no limit. `max_tokens` and what follows it bound a single request."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -24,7 +26,26 @@ class Limits:
     tokens_per_day: int | None = None
     max_tokens: int | None = None
     max_n: int | None = None
+    max_prompts: int | None = None
+    max_sequences: int | None = None
+    max_chars: int | None = None
+    max_messages: int | None = None
+    max_tools: int | None = None
+    max_logprobs: int | None = None
+    max_prompt_logprobs: int | None = None
+    max_schema_bytes: int | None = None
 
+    @cached_property
+    def of_request(self) -> Mapping[str, int]:
+        """Those that take the place of the service's own bound of the same name."""
+        found = {name: getattr(self, name) for name in OF_REQUEST}
+        return {name: most for name, most in found.items() if most is not None}
+
+
+OF_REQUEST = (
+    *("max_n", "max_prompts", "max_sequences", "max_chars", "max_messages", "max_tools"),
+    *("max_logprobs", "max_prompt_logprobs", "max_schema_bytes"),
+)
 
 NO_LIMITS = Limits()
 LIMIT_NAMES = tuple(field.name for field in fields(Limits))

@@ -1,8 +1,10 @@
 """How much one request may ask for. Meanings and defaults: `limits` in config/default.yaml."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from app.core.errors import SettingsError
+from app.core.key_limits import Limits
 from app.core.request_fields import OPENABLE
 
 
@@ -34,6 +36,14 @@ class RequestLimits:
     max_schema_alternatives: int
     max_regex_chars: int
     max_repetition: int
+
+    def of(self, owners: Iterable[Limits]) -> "RequestLimits":
+        """With the bounds that a key and its tenant have instead; the lower one where both do."""
+        own: dict[str, int] = {}
+        for limits in owners:
+            for name, most in limits.of_request.items():
+                own[name] = min(most, own.get(name, most))
+        return replace(self, **own) if own else self  # type: ignore[arg-type]
 
 
 def parse_open_fields(text: str) -> frozenset[str]:

@@ -1,11 +1,12 @@
 """What we refuse of a request before vLLM sees it, by name, whatever vLLM would do with it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from app.core import request_content
 from app.core.constraints import CONSTRAINING, Constraint, find_constraints
 from app.core.errors import InvalidRequest
+from app.core.key_limits import Limits
 from app.core.limits import RequestLimits
 from app.core.request_bounds import check_bounds, check_prompts, check_token_ids, count_chars
 from app.core.request_fields import TABLES, FieldTable
@@ -75,6 +76,11 @@ _OUTPUT_LENGTH = {
 class RequestRules:
     def __init__(self, limits: RequestLimits) -> None:
         self.limits = limits
+
+    def of(self, owners: Iterable[Limits]) -> "RequestRules":
+        """These rules with the bounds of a key and its tenant."""
+        limits = self.limits.of(owners)
+        return self if limits is self.limits else RequestRules(limits)
 
     def check(self, template: str, body: Body, num_bytes: int) -> Body:
         """What vLLM may see of `body`: itself, or a copy without what has no effect.

@@ -101,6 +101,24 @@ def test_the_answer_carries_openais_headers(limited: Limited, engine: ScriptedEn
     }
 
 
+@pytest.mark.parametrize("most", [2, 20])
+def test_a_keys_own_bound_on_a_request_counts_instead_of_the_services(
+    limited: Limited, engine: ScriptedEngine, most: int
+) -> None:
+    engine.script = answer
+
+    async def ask() -> tuple[httpx.Response, httpx.Response]:
+        client = limited(max_n=most)
+        within = await client.post(CHAT, json=BODY | {"n": most})
+        beyond = await client.post(CHAT, json=BODY | {"n": most + 1})
+        return within, beyond
+
+    within, beyond = asyncio.run(ask())
+    assert within.status_code == 200
+    assert beyond.status_code == 400
+    assert beyond.json()["error"]["param"] == "n"
+
+
 @pytest.mark.parametrize("path", [CHAT, "/v1/messages"])
 @pytest.mark.parametrize(
     "script", [answer, swallow, stream_with(), stream_with("data: created\n\n")]
