@@ -14,6 +14,7 @@ from app.api.body import JsonBody
 from app.api.door import Door
 from app.api.endpoints import models, probes, service, stateless
 from app.api.error_rendering import ErrorRendering
+from app.api.fail_fast import stop_at_first_mistake
 from app.api.keep_alive import SseKeepAlive
 from app.api.observation import Observation
 from app.api.resources import Resources
@@ -129,7 +130,10 @@ def join_engine(
                 picked.routes.append(route)
     app.include_router(picked)
     for route in app.routes:
-        if isinstance(route, APIRoute) and (wrap := (wrappers or {}).get(route.path)):
+        if not isinstance(route, APIRoute):
+            continue
+        stop_at_first_mistake(route)
+        if wrap := (wrappers or {}).get(route.path):
             route.app = wrap(route.app)
     app.openapi_schema = None
 

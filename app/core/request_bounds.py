@@ -38,15 +38,13 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 }
 _MAX_BIAS = 100.0
 MAX_MODEL_CHARS = 256  # a hub id has at most 193
+MAX_METADATA = 16  # OpenAI's own bound
 _OUTPUT_LENGTHS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 
 
 def check_bounds(body: Body, limits: RequestLimits) -> None:
     """Raises InvalidRequest for the first knob that is turned too far."""
-    if isinstance(model := body.get("model"), str) and len(model) > MAX_MODEL_CHARS:
-        raise InvalidRequest(
-            f"model may have {MAX_MODEL_CHARS} characters.", param="model", code="invalid_value"
-        )
+    check_labels(body)
     for name, (least, most) in _RANGES.items():
         check_number(body, name, least, most)
     check_number(body, "n", 1, limits.max_n)
@@ -65,6 +63,15 @@ def check_bounds(body: Body, limits: RequestLimits) -> None:
     for name in ("stop_token_ids", "allowed_token_ids", "logprob_token_ids"):
         check_token_ids(body.get(name), name, limits.max_token_ids)
     check_bias(body.get("logit_bias"), limits.max_logit_bias)
+
+
+def check_labels(body: Body) -> None:
+    if isinstance(model := body.get("model"), str) and len(model) > MAX_MODEL_CHARS:
+        raise InvalidRequest(
+            f"model may have {MAX_MODEL_CHARS} characters.", param="model", code="invalid_value"
+        )
+    if isinstance(metadata := body.get("metadata"), dict):
+        check_count(metadata, "metadata", MAX_METADATA)
 
 
 def check_number(body: Body, name: str, least: float, most: float) -> None:

@@ -28,19 +28,20 @@ _BLOCK_KEYS = names(
 
 def check_chat(body: Body, limits: RequestLimits) -> None:
     """`messages` and `tools` of chat completions and of /tokenize."""
+    refuse_empty(body, "messages")
     num_parts = 0
     for number, message in each_of(body, "messages", limits.max_messages):
         where = f"messages.{number}"
         check_role(message.get("role"), where)
         num_parts += check_parts(message.get("content"), _CHAT_PARTS, f"{where}.content")
-        if isinstance(calls := message.get("tool_calls"), list):
-            num_parts += len(calls)
+        num_parts += len(listed(message, "tool_calls", f"{where}.tool_calls"))
     check_num_parts(num_parts, "messages", limits)
     check_tools(body, limits, frozenset({"function"}))
 
 
 def check_responses(body: Body, limits: RequestLimits) -> None:
     """`input`: messages, calls of functions, what they gave, and reasoning."""
+    refuse_empty(body, "input")
     num_parts = 0
     for number, item in each_of(body, "input", limits.max_messages):
         where = f"input.{number}"
@@ -57,6 +58,7 @@ def check_responses(body: Body, limits: RequestLimits) -> None:
 
 def check_messages(body: Body, limits: RequestLimits) -> None:
     """Anthropic's `messages` and `system`."""
+    refuse_empty(body, "messages")
     num_parts = check_blocks(body.get("system"), "system")
     for number, message in each_of(body, "messages", limits.max_messages):
         num_parts += check_blocks(message.get("content"), f"messages.{number}.content")
@@ -65,14 +67,31 @@ def check_messages(body: Body, limits: RequestLimits) -> None:
 
 
 def each_of(body: Body, name: str, most: int) -> Iterator[tuple[int, Body]]:
-    """The objects of a list, numbered. A text, or what is no list, has none."""
-    values = body.get(name)
-    if not isinstance(values, list):
+    """The objects of a list, numbered; a text has none. Raises InvalidRequest for too many, and
+    for what vLLM's models would take for a list without looking."""
+    if isinstance(body.get(name), str):
         return
+    values = listed(body, name, name)
     check_count(values, name, most)
     for number, value in enumerate(values):
         if isinstance(value, dict):
             yield number, value
+
+
+def listed(holder: Body, name: str, where: str) -> list[Any]:
+    """The list in a field; empty where it has none. Raises InvalidRequest for anything else."""
+    values = holder.get(name)
+    if values is None:
+        return []
+    if not isinstance(values, list):
+        raise InvalidRequest(f"{where} has to be a list.", param=where, code="invalid_value")
+    return values
+
+
+def refuse_empty(body: Body, name: str) -> None:
+    """A conversation that is there and empty; one that is missing is for vLLM to ask for."""
+    if name in body and body[name] in (None, "", []):
+        raise InvalidRequest(f"{name} has to have an entry.", param=name, code="invalid_value")
 
 
 def is_one_of(kind: Any, kinds: frozenset[str]) -> bool:
@@ -138,6 +157,11 @@ def check_tools(body: Body, limits: RequestLimits, kinds: frozenset[str]) -> Non
                 param=f"tools.{number}.type",
                 code="unsupported_tool",
             )
+    choice = body.get("tool_choice")
+    if isinstance(choice, dict) and not isinstance(choice.get("name", ""), str):
+        raise InvalidRequest(
+            "tool_choice.name has to be a text.", param="tool_choice.name", code="invalid_value"
+        )
 
 
 def unsupported(where: str, kind: Any) -> InvalidRequest:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.errors import InvalidRequest, SettingsError
+from app.core.key_limits import Limits
 from app.core.limits import parse_open_fields
 from app.core.request_fields import OPENABLE, STRUCTURAL_TAG, TABLES
 from app.core.request_rules import RequestRules
@@ -101,7 +102,15 @@ def test_a_body_without_anything_to_remove_is_handed_on_as_it_is() -> None:
         (CHAT, {"repetition_penalty": 1e-300}, "repetition_penalty"),
         (CHAT, {"max_tokens": 10**30}, "max_tokens"),
         (DETOKENIZE, {"tokens": [2**63 - 1]}, "tokens.0"),
-        (CHAT, {"messages": [{"role": "user"}] * 2049}, "messages"),
+        (CHAT, {"messages": [{"role": "user"}] * 1025}, "messages"),
+        (CHAT, {"messages": None}, "messages"),
+        (CHAT, {"messages": {}}, "messages"),
+        (MESSAGES, {"messages": []}, "messages"),
+        (RESPONSES, {"input": ""}, "input"),
+        (RESPONSES, {"metadata": {str(n): "" for n in range(17)}}, "metadata"),
+        (RESPONSES, {"tools": True}, "tools"),
+        (RESPONSES, {"tool_choice": {"name": [{}]}}, "tool_choice.name"),
+        (CHAT, {"messages": [{"role": "assistant", "tool_calls": 7}]}, "messages.0.tool_calls"),
         (CHAT, user([{"type": "text", "text": ""}] * 4097), "messages"),
         (CHAT, {"messages": [{"role": "wizard"}]}, "messages.0.role"),
         (CHAT, {"tools": [{"type": "function"}] * 129}, "tools"),
@@ -118,6 +127,20 @@ def test_the_bounds_themselves_are_allowed() -> None:
     assert RULES.check(CHAT, body, 9) is body
     prompts = {"prompt": ["a"] * 8, "n": 16}
     assert RULES.check(COMPLETIONS, prompts, 9) is prompts
+
+
+def test_a_keys_bound_takes_the_place_of_the_services_and_its_tenants_may_be_lower() -> None:
+    key, tenant = Limits(max_n=32, max_messages=5), Limits(max_messages=3)
+    assert RULES.of([key, tenant]).check(CHAT, {"n": 32}, 9)
+    for owners, most in (([], 1024), ([key], 5), ([key, tenant], 3)):
+        mine = RULES.of(owners)
+        assert mine.check(CHAT, {"messages": [{"role": "user"}] * most}, 9)
+        with pytest.raises(InvalidRequest, match=f"0 to {most}"):
+            mine.check(CHAT, {"messages": [{"role": "user"}] * (most + 1)}, 9)
+
+
+def test_keys_without_bounds_of_their_own_share_the_services_rules() -> None:
+    assert RULES.of([Limits(requests_per_minute=5), Limits()]) is RULES
 
 
 def test_token_ids_are_a_prompt_where_a_setting_says_so() -> None:
