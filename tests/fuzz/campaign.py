@@ -1,54 +1,108 @@
 """So many generated requests against a running gateway, which has to stay well and small."""
 
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
 import httpx
 import psutil
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from app.core.envelopes import MAX_ERROR_BYTES
 from tests.fuzz.request_grammar import requests
-from tests.integration.gateway_process import GatewayProcess
+from tests.integration.gateway_process import FUZZ_SECRET, GatewayProcess
 
-WARM_UP = 200
-JSON = {"content-type": "application/json"}
-
-
-def check_answer(path: str, answer: httpx.Response) -> None:
-    assert answer.status_code < 500 or (
-        answer.status_code == 503 and "retry-after" in answer.headers
-    ), (path, answer.status_code, answer.text)
-    if answer.status_code >= 400:
-        assert len(answer.content) <= MAX_ERROR_BYTES
-        assert answer.json()["error"]["message"]
-        assert "Traceback" not in answer.text
+IN_FLIGHT = 16
+HEADERS = {"content-type": "application/json", "authorization": f"Bearer {FUZZ_SECRET}"}
+# Of memory after the warm-up, a quarter of the requests: what a process of Python may grow by while
+# its caches fill. A leak of a few KB per request is more.
+MAX_GROWTH_BYTES = 24 << 20
+Request = tuple[str, bytes]
 
 
-def attack_with(gateway: GatewayProcess, num_requests: int) -> str:
-    """Raises AssertionError with the smallest request that is answered wrongly; else says what the
-    gateway's memory did after the warm-up."""
-    process = psutil.Process(gateway.process.pid)
-    engines = gateway.engine_pids()
-    statuses: dict[int, int] = {}
-    memory: list[int] = []
+def draw_requests(count: int, number: int) -> list[Request]:
+    """The same `count` requests for the same `number`."""
+    drawn: list[Request] = []
 
+    @seed(number)
     @settings(
-        max_examples=num_requests,
+        max_examples=count,
         deadline=None,
         database=None,
-        derandomize=True,
-        phases=(Phase.generate, Phase.shrink),
+        phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )
     @given(requests)
-    def ask(request: tuple[str, bytes]) -> None:
-        path, content = request
-        answer = client.post(path, content=content, headers=JSON)
-        check_answer(path, answer)
-        statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
-        if sum(statuses.values()) in (WARM_UP, num_requests):
-            memory.append(process.memory_info().rss)
+    def draw(request: Request) -> None:
+        drawn.append(request)
 
-    with gateway.client() as client:
-        ask()
+    draw()
+    return drawn
+
+
+@dataclass
+class Campaign:
+    """Sends requests, some at a time, and keeps what is wrong with their answers."""
+
+    gateway: GatewayProcess
+    wrong: list[str] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+
+    def send(self, requests: Iterable[Request]) -> None:
+        asyncio.run(self._send(iter(requests)))
+
+    async def _send(self, requests: Iterator[Request]) -> None:
+        async with httpx.AsyncClient(
+            base_url=self.gateway.url, headers=HEADERS, timeout=60
+        ) as client:
+
+            async def work() -> None:
+                for path, content in requests:
+                    if what := await self._ask(client, path, content):
+                        self.wrong.append(f"{path} {content!r}: {what}")
+
+            await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
+
+    async def _ask(self, client: httpx.AsyncClient, path: str, content: bytes) -> str:
+        try:
+            answer = await client.post(path, content=content)
+        except httpx.HTTPError as error:
+            return repr(error)
+        self.statuses[answer.status_code] += 1
+        return what_is_wrong(answer)
+
+
+def what_is_wrong(answer: httpx.Response) -> str:
+    """Empty for an answer as it should be."""
+    status = answer.status_code
+    if status >= 500 and not (status == 503 and "retry-after" in answer.headers):
+        return f"{status} {answer.text}"
+    if status < 400:
+        return ""
+    if len(answer.content) > MAX_ERROR_BYTES:
+        return f"an error of {len(answer.content)} bytes"
+    if "Traceback" in answer.text or not answer.json()["error"]["message"]:
+        return answer.text
+    return ""
+
+
+def attack_with(gateway: GatewayProcess, num_requests: int, number: int) -> str:
+    """Raises AssertionError with the requests that were answered wrongly; else says what was
+    answered, and what memory did after the warm-up."""
+    engines = gateway.engine_pids()
+    processes = [psutil.Process(pid) for pid in (gateway.process.pid, *engines)]
+    requests = draw_requests(num_requests, number)
+    campaign = Campaign(gateway)
+    campaign.send(requests[: num_requests // 4])
+    before = [process.memory_info().rss for process in processes]
+    campaign.send(requests[num_requests // 4 :])
+    growth = [
+        process.memory_info().rss - size for process, size in zip(processes, before, strict=True)
+    ]
+    assert not campaign.wrong, "\n".join(campaign.wrong[:10])
     assert gateway.engine_pids() == engines
-    growth = (memory[-1] - memory[0]) / 1e6
-    return f"{sum(statuses.values())} requests, by status {statuses}; memory {growth:+.1f} MB"
+    assert max(growth) <= MAX_GROWTH_BYTES, growth
+    said = ", ".join(f"{size / 1e6:+.1f} MB" for size in growth)
+    statuses = dict(sorted(campaign.statuses.items()))
+    return f"{len(requests)} requests, by status {statuses}; memory of gateway and engine {said}"

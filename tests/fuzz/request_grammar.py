@@ -50,7 +50,7 @@ def bodies(draw: st.DrawFn, path: str) -> bytes:
     body: dict[str, Any] = {"model": "bundled", **DEFAULTS[path], **VALID[path]}
     table = TABLES[path]
     fields = sorted(table.taken | table.guarded | set(table.unserved) | table.dropped | {"odd"})
-    for _ in range(draw(st.integers(0, 3))):
+    for _ in range(draw(st.integers(1, 3))):
         action = draw(st.sampled_from(["set", "remove", "schema", "part"]))
         if action == "set":
             body[draw(st.sampled_from(fields))] = draw(values)

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 SECRET = "sk-test-" + "0" * 40
 LIMITED_SECRET = "sk-test-limited-" + "2" * 40
 METRICS_SECRET = "sk-test-metrics-" + "1" * 40
+FUZZ_SECRET = "sk-test-fuzz-" + "3" * 40
 START_TIMEOUT_S = 240
 # What a server of a test may see of this machine: nothing that would set one of its settings.
 PASSED_ON = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR")
@@ -33,7 +34,7 @@ def free_port() -> int:
 
 def write_keys(path: Path) -> Path:
     """Keys by the command's own code: one that may do everything, one for metrics alone, one that
-    has a single request per minute and short answers."""
+    has a single request per minute and short answers, one that has short answers alone."""
     from app.core.keys import digest_of, make_key
     from app.settings.key_file import write_keys as write
 
@@ -41,7 +42,8 @@ def write_keys(path: Path) -> Path:
     scraper = make_key("scraper", digest_of(METRICS_SECRET), ["metrics"])
     limits = {"requests_per_minute": 1, "max_tokens": 3, "max_n": 2}
     limited = make_key("limited", digest_of(LIMITED_SECRET), ["infer"], limits=limits)
-    write(path, [everything, scraper, limited])
+    brief = make_key("fuzzer", digest_of(FUZZ_SECRET), ["infer"], limits={"max_tokens": 64})
+    write(path, [everything, scraper, limited, brief])
     return path
 
 

@@ -155,6 +155,6 @@ def test_status_names_kernel_scheme_and_keys_without_secrets(client: httpx.Clien
     assert status["state"] == "ready"
     assert status["quantization"]["scheme"] == "w8a8-int8"
     assert "Int8" in status["quantization"]["kernel"]
-    assert {key["name"] for key in status["keys"]} == {"tester", "scraper", "limited"}
+    assert {key["name"] for key in status["keys"]} == {"tester", "scraper", "limited", "fuzzer"}
     assert "sha256" not in answer.text
     assert "sk-test" not in answer.text
