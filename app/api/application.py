@@ -1,6 +1,7 @@
 """The applications: the API, and the management port's three routes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from fastapi import APIRouter, FastAPI, Request
@@ -17,6 +18,7 @@ from app.api.error_rendering import ErrorRendering
 from app.api.fail_fast import stop_at_first_mistake
 from app.api.keep_alive import SseKeepAlive
 from app.api.observation import Observation
+from app.api.openapi import describe
 from app.api.resources import Resources
 from app.api.tenancy import Tenancy
 from app.core.errors import InvalidRequest
@@ -56,6 +58,7 @@ def create_app(
     app = bare_app(resources, middleware)
     for router in (probes, service, models, stateless):
         app.include_router(router)
+    app.openapi = partial(describe, app, rules.limits)  # type: ignore[method-assign]
     return app
 
 

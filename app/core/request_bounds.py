@@ -5,6 +5,7 @@ would turn into a number ("7", 7.0, true) is judged as one.
 """
 
 from collections.abc import Mapping, Sequence, Sized
+from functools import lru_cache
 from typing import Any
 
 from app.core.errors import InvalidRequest
@@ -45,24 +46,31 @@ _OUTPUT_LENGTHS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 def check_bounds(body: Body, limits: RequestLimits) -> None:
     """Raises InvalidRequest for the first knob that is turned too far."""
     check_labels(body)
-    for name, (least, most) in _RANGES.items():
+    for name, (least, most) in number_ranges(limits).items():
         check_number(body, name, least, most)
-    check_number(body, "n", 1, limits.max_n)
-    check_number(body, "prompt_logprobs", 0, limits.max_prompt_logprobs)
-    for name in ("logprobs", "top_logprobs"):
-        check_number(body, name, 0, limits.max_logprobs)
     if body.get("echo"):  # the prompt's own log probabilities are asked for
         for name in ("logprobs", "top_logprobs"):
             check_number(body, name, 0, limits.max_prompt_logprobs)
-    if limits.max_output_tokens is not None:
-        for name in _OUTPUT_LENGTHS:
-            check_number(body, name, 0, limits.max_output_tokens)
     for name in ("stop", "stop_sequences"):
         check_words(body, name, limits.max_stop, limits.max_word_chars)
     check_words(body, "bad_words", limits.max_bad_words, limits.max_word_chars)
     for name in ("stop_token_ids", "allowed_token_ids", "logprob_token_ids"):
         check_token_ids(body.get(name), name, limits.max_token_ids)
     check_bias(body.get("logit_bias"), limits.max_logit_bias)
+
+
+@lru_cache
+def number_ranges(limits: RequestLimits) -> Mapping[str, tuple[float, float]]:
+    """By field: the least and the greatest number that it may be."""
+    configured = {
+        "n": (1, limits.max_n),
+        "prompt_logprobs": (0, limits.max_prompt_logprobs),
+        "logprobs": (0, limits.max_logprobs),
+        "top_logprobs": (0, limits.max_logprobs),
+    }
+    if (most := limits.max_output_tokens) is not None:
+        configured |= dict.fromkeys(_OUTPUT_LENGTHS, (0, most))
+    return {**_RANGES, **configured}
 
 
 def check_labels(body: Body) -> None:

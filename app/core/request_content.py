@@ -20,6 +20,9 @@ _CHAT_PARTS = names("text input_text output_text refusal thinking")
 _RESPONSES_PARTS = names("input_text output_text refusal text reasoning_text summary_text")
 _RESPONSES_ITEMS = names("message function_call function_call_output reasoning")
 _BLOCKS = names("text tool_use tool_result tool_reference thinking redacted_thinking")
+_FUNCTION, _CUSTOM = frozenset({"function"}), frozenset({"custom"})
+# Whatever `type` may be, of a message, a part or a tool.
+SERVED_KINDS = _CHAT_PARTS | _RESPONSES_PARTS | _RESPONSES_ITEMS | _BLOCKS | _FUNCTION | _CUSTOM
 _BLOCK_KEYS = names(
     "type text id tool_use_id name input content is_error tool_name thinking signature data",
     "cache_control citations caller",
@@ -36,7 +39,7 @@ def check_chat(body: Body, limits: RequestLimits) -> None:
         num_parts += check_parts(message.get("content"), _CHAT_PARTS, f"{where}.content")
         num_parts += len(listed(message, "tool_calls", f"{where}.tool_calls"))
     check_num_parts(num_parts, "messages", limits)
-    check_tools(body, limits, frozenset({"function"}))
+    check_tools(body, limits, _FUNCTION)
 
 
 def check_responses(body: Body, limits: RequestLimits) -> None:
@@ -53,7 +56,7 @@ def check_responses(body: Body, limits: RequestLimits) -> None:
         for field in ("content", "output", "summary"):
             num_parts += check_parts(item.get(field), _RESPONSES_PARTS, f"{where}.{field}")
     check_num_parts(num_parts, "input", limits)
-    check_tools(body, limits, frozenset({"function"}))
+    check_tools(body, limits, _FUNCTION)
 
 
 def check_messages(body: Body, limits: RequestLimits) -> None:
@@ -63,7 +66,7 @@ def check_messages(body: Body, limits: RequestLimits) -> None:
     for number, message in each_of(body, "messages", limits.max_messages):
         num_parts += check_blocks(message.get("content"), f"messages.{number}.content")
     check_num_parts(num_parts, "messages", limits)
-    check_tools(body, limits, frozenset({"custom"}))
+    check_tools(body, limits, _CUSTOM)
 
 
 def each_of(body: Body, name: str, most: int) -> Iterator[tuple[int, Body]]:
