@@ -50,6 +50,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.refusal = HTTPStatus.BAD_REQUEST
         self.url = b""
         self.is_in_head = True
+        self.is_deaf = False  # nothing more is taken from this connection
         self.num_heads = self.num_fed = self.num_parsed = self.num_headers = 0
         self.head_timer: asyncio.TimerHandle | None = None
         self.send_timer: asyncio.TimerHandle | None = None
@@ -66,7 +67,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self.is_deaf:
             return
         was_in_head, num_heads = self.is_in_head, self.num_heads
         super().data_received(data)
@@ -89,6 +90,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
+        if name.lower() == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            raise ValueError("a body in an encoding that nobody undoes")
         self.num_headers += 1
         self.count(len(name) + len(value))
 
@@ -142,10 +145,17 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def refuse(self, status: HTTPStatus) -> None:
         """Answer and close. A client that sent nothing, or that another answer is on its way to,
-        would take this one for the answer to something else: its connection is only closed."""
+        would take this one for the answer to something else: its connection is only closed, after
+        that answer where its request was whole."""
+        cycle = self.cycle
+        is_answering = cycle is not None and not cycle.response_complete
+        if is_answering and not cycle.more_body:
+            cycle.keep_alive = False
+            self.is_deaf = True
+            return
         is_silent = status is HTTPStatus.REQUEST_TIMEOUT and not self.num_fed
-        is_answering = self.cycle is not None and not self.cycle.response_complete
-        if not is_silent and not is_answering and not self.transport.is_closing():
+        is_answered = is_answering and (cycle.response_started or self.pipeline)
+        if not is_silent and not is_answered and not self.transport.is_closing():
             self.transport.write(answer(status, self.url))
         self.transport.close()
 

@@ -124,11 +124,40 @@ def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
         b"POST / HTTP/1.1\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
         b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
         b"GET / HTTP/1.1\r\na : b\r\n\r\n",
+        b"POST / HTTP/1.1\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\ntransfer-encoding: identity\r\n\r\nx",
+        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\nffffffffffffffffff\r\n",
         b"\x16\x03\x01\x02\x00\x01",
     ],
 )
 def test_what_is_no_http_is_a_400_in_the_envelope(head: bytes) -> None:
     assert refused(exchange(head), 400)["code"] == "invalid_http"
+
+
+def test_trailers_that_are_too_large_are_a_431() -> None:
+    chunks = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+    assert refused(exchange(chunks + b"a: b\r\n" * 30), 431)["code"] == "headers_too_large"
+
+
+@pytest.mark.parametrize("rest", [b"NONSENSE\r\n\r\n", b"GET /" + b"x" * 3000, b"GET / HT"])
+def test_what_follows_a_whole_request_does_not_cost_it_its_answer(rest: bytes) -> None:
+    """A length that says less than was sent, say; the answer takes longer than a head may."""
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(2 * LIMITS.header_timeout_s)
+        await echo(scope, receive, send)
+
+    async def use(port: int) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc" + rest)
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+    answer: bytes = with_listener(use, slow)
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert answer.count(b"HTTP/1.1") == 1
 
 
 def test_anthropics_route_gets_anthropics_envelope() -> None:
