@@ -11,6 +11,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from app.core.admission import Ticket
 from app.core.meter import Meter, current_meter
+from app.engine.dead_end import forbidding_field, refuse_dead_ends
 
 
 class MeteredAsyncLLM(AsyncLLM):  # type: ignore[misc]
@@ -39,6 +40,8 @@ class MeteredAsyncLLM(AsyncLLM):  # type: ignore[misc]
             need = (num_prompt, num_completion, sampling_params.n)
             prompt = salted(prompt, ticket)
         outputs = self._generate(prompt, sampling_params, request_id, options)
+        if field := forbidding_field(sampling_params):
+            outputs = refuse_dead_ends(outputs, field, meter)
         is_cumulative = sampling_params.output_kind is RequestOutputKind.CUMULATIVE
         return metered(outputs, meter, is_cumulative, need)
 
