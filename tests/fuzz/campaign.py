@@ -79,12 +79,23 @@ def what_is_wrong(answer: httpx.Response) -> str:
     if status >= 500 and not (status == 503 and "retry-after" in answer.headers):
         return f"{status} {answer.text}"
     if status < 400:
-        return ""
+        return failure_in(answer.text) if is_stream(answer) else ""
     if len(answer.content) > MAX_ERROR_BYTES:
         return f"an error of {len(answer.content)} bytes"
     if "Traceback" in answer.text or not answer.json()["error"]["message"]:
         return answer.text
     return ""
+
+
+def is_stream(answer: httpx.Response) -> bool:
+    return str(answer.headers.get("content-type")).startswith("text/event-stream")
+
+
+def failure_in(events: str) -> str:
+    """The error event of a stream that began and failed by our fault."""
+    ours = ("internal_error", "engine_error", "api_error", "engine_dead")
+    failed = (each for each in events.split("\n\n") if any(f'"{code}"' in each for code in ours))
+    return next(failed, "")
 
 
 def attack_with(gateway: GatewayProcess, num_requests: int, number: int) -> str:
