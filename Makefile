@@ -10,7 +10,7 @@ TASKS ?= gsm8k,ifeval
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help engine test-environment serve test test-unit test-all test-fuzz test-budget test-faults faults-table lint \
+.PHONY: help engine test-environment serve test test-unit test-all test-budget test-faults faults-table lint \
 	smoke bench bench-engine bench-gateway bench-gpu bench-served bench-memory bench-quantize lm-eval score \
 	bench-start demo-model profiles deploy-files lock clean
 
@@ -35,17 +35,12 @@ test-unit: test-environment  ## the tests that need no engine; seconds
 	$(RUN) -m pytest -q tests/unit
 
 test: lint  ## everything but the long suites, on the real engine
-	$(RUN) -m pytest -q tests/unit tests/shared_limits tests/integration --ignore tests/integration/test_fuzz.py
+	$(RUN) -m pytest -q tests/unit tests/shared_limits tests/integration
 
 test-all: test test-deploy test-faults  ## with the long suites
-	$(RUN) -m pytest -q tests/long --ignore tests/long/test_fuzz.py --ignore tests/long/test_cpu_budget.py
+	$(RUN) -m pytest -q tests/long --ignore tests/long/test_cpu_budget.py
 
-# Apart from the suites: the fuzzer still finds requests that vLLM answers with a 500, and a budget for
-# CPU time needs a machine on which nothing else runs.
-test-fuzz: test-environment  ## 2,000 and 20,000 generated requests against the real engine
-	$(RUN) -m pytest -q tests/integration/test_fuzz.py
-	$(RUN) -m pytest -q tests/long/test_fuzz.py
-
+# Apart from the suites: a budget for CPU time needs a machine on which nothing else runs.
 test-budget: test-environment  ## CPU time per streamed token, beside vLLM's own server
 	$(RUN) -m pytest -q tests/long/test_cpu_budget.py
 
