@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -133,6 +134,7 @@ def leave(code: int) -> NoReturn:
     """End the process now: a load given up, or a dead engine's threads, would hold it."""
     kill_children()
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # a full disk does not change the code
+            stream.flush()
     os._exit(code)

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.faults.faulty_gateway import chain_of
 from tests.integration.gateway_process import (
     ROOT,
     GatewayProcess,
@@ -216,7 +217,9 @@ def test_a_killed_engine_ends_the_process_and_every_client_is_told(tmp_path: Pat
 
 
 def test_sigterm_lets_a_short_request_finish_and_tells_a_long_one(tmp_path: Path) -> None:
-    settings = ("server.drain_timeout_s=4", f"engine.max_num_seqs={len(RUNNING)}")
+    usage = tmp_path / "usage"
+    seqs = f"engine.max_num_seqs={len(RUNNING)}"
+    settings = ("server.drain_timeout_s=4", seqs, f"usage.directory={usage}")
     short = ("/v1/chat/completions", CHAT | {"max_tokens": 500, "stream": True})
     with running_gateway(tmp_path, *settings) as gateway:
         gateway.wait_ready()
@@ -238,6 +241,9 @@ def test_sigterm_lets_a_short_request_finish_and_tells_a_long_one(tmp_path: Path
         cut_off = [each for each in answers if each not in finished]
         assert len(cut_off) >= len(RUNNING) - 1
         assert_ended_with_an_error(cut_off)
+    records = chain_of(usage)  # whatever the engine has begun is in it, whole or cut off
+    assert {record["route"] for record in records} >= {path for path, _ in RUNNING}
+    assert len({record["id"] for record in records}) == len(records) >= len(RUNNING)
 
 
 def is_whole(text: str) -> bool:
