@@ -4,6 +4,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 ARGS ?=
+MINUTES ?= 20
 URL ?= http://127.0.0.1:8000
 SERVED_MODEL_NAME ?= bundled
 TASKS ?= gsm8k,ifeval
@@ -11,7 +12,7 @@ export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
 .PHONY: help engine test-environment serve test test-unit test-all test-budget test-faults faults-table lint \
-	smoke bench bench-engine bench-gateway bench-gpu bench-served bench-memory bench-quantize lm-eval score \
+	smoke bench bench-engine bench-gateway bench-gpu bench-served bench-memory bench-quantize lm-eval score soak \
 	bench-start demo-model profiles deploy-files lock clean
 
 help:  ## this list
@@ -78,6 +79,9 @@ bench-served: engine  ## the gateway on a GPU, beside stock vLLM and the engine 
 
 bench-start: engine  ## where the time of a start goes, with and without compiled code
 	$(RUN) -m app bench-start $(ARGS)
+
+soak: engine  ## all kinds of requests for MINUTES=20: what leaked, what is not accounted for
+	$(RUN) -m app soak --minutes $(MINUTES) $(ARGS)
 
 score: ARGS := --profile bundled-16bit --profile bundled
 score: engine  ## exact-match score of the bundled model, bf16 and W8A8, through the gateway

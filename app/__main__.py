@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "profile-gpu": ("app.bench.gpu.profile_command", "say where a GPU's time goes, by kernels"),
     "check-int8": ("app.engine.int8_command", "hold the int8 matrix product against integers"),
     "bench-start": ("app.bench.start_command", "measure where the time of a start goes"),
+    "soak": ("app.soak.command", "ask a gateway everything for a while, and look for leaks"),
     "score": ("app.bundled.command", "score a running server on the bundled questions"),
 }
 

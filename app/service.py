@@ -112,6 +112,8 @@ class Service:
         self.plan: Plan | None = None
         metrics = Metrics(REGISTRY)
         metrics.engine_silence.set_function(lambda: self.heartbeat.silent_s)
+        loop = asyncio.get_running_loop()
+        metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
         self.times = StartTimes()
         self.state.once_ready(self.show_start_times)
         self.state.observers.append(metrics.show_phase)

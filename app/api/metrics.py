@@ -203,6 +203,9 @@ class Metrics:
             "How long the engine has not answered the heartbeat, which is sent every second.",
             registry=registry,
         )
+        self.tasks = Gauge(
+            "gateway_tasks", "Tasks of the event loop that are not done.", registry=registry
+        )
         self.start = Gauge(
             "gateway_start_seconds",
             "Where the time of the start went: process, checks, imports, engine, warm_up.",

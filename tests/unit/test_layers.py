@@ -35,6 +35,7 @@ PARTS = {
     "bench": {"core", "bench"},
     "usage": {"core", "usage"},
     "shared_limits": {"core", "shared_limits"},
+    "soak": {"core", "bench", "usage", "soak"},
     "lifecycle": {"core"},
     "server": {"core", "http_edge"},
     "http_edge": {"core"},
