@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.core.envelopes import Family, render
 from app.core.errors import RequestError
+from app.core.raw_response import EXTENSION
 
 _OTHER_FILES = 1024
 _CODES = {
@@ -82,7 +83,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        scope: Any = self.scope
+        scope["extensions"] = {EXTENSION: self.raw_response}
         self.start_timer()
+
+    def raw_response(self, scope: Any) -> "ChunkedResponse | None":
+        """The response to the request of `scope`; None too where another is parsed behind it."""
+        cycle = self.cycle
+        if cycle is None or cycle.scope.get("extensions") is not scope["extensions"]:
+            return None
+        return ChunkedResponse(cycle) if cycle.response_started and cycle.chunked_encoding else None
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -158,6 +168,24 @@ class BoundedProtocol(HttpToolsProtocol):
         if not is_silent and not is_answered and not self.transport.is_closing():
             self.transport.write(answer(status, self.url))
         self.transport.close()
+
+
+class ChunkedResponse:
+    """A RawResponse: what uvicorn's `send` does with a part of a body, without its coroutine."""
+
+    __slots__ = ("_cycle",)
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+
+    @property
+    def is_blocked(self) -> bool:
+        return self._cycle.flow.write_paused and not self._cycle.disconnected
+
+    def write(self, body: bytes) -> None:
+        cycle = self._cycle
+        if body and not cycle.disconnected and not cycle.response_complete:  # an empty one ends it
+            cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
 
 
 def answer(status: HTTPStatus, path: bytes) -> bytes:

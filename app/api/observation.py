@@ -5,7 +5,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from time import perf_counter
 
-from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.context import SCOPE_KEY, RequestContext, header_of
@@ -125,7 +124,7 @@ class ResponseWatch:
     """Wraps `send`: notes the status, the end, and the times of a stream's events."""
 
     __slots__ = (
-        *("_gaps", "_last", "_send", "context", "has_client_left", "is_complete"),
+        *("_send", "context", "has_client_left", "is_complete"),
         *("metrics", "status", "ttft"),
     )
 
@@ -135,8 +134,6 @@ class ResponseWatch:
         self.is_complete = False
         self.has_client_left = False
         self.ttft: float | None = None
-        self._last = 0.0
-        self._gaps: Histogram | None = None  # its label looked up once, not for each event
 
     def receive_from(self, receive: Receive) -> Receive:
         """`receive`, noting a client that leaves before its answer is complete: vLLM's routes then
@@ -173,11 +170,11 @@ class ResponseWatch:
         route = self.context.route
         if not self.context.meter.has_begun or route is None or not body or body.startswith(_DONE):
             return
-        now = perf_counter()
-        if self._gaps is None:
-            self._gaps = self.metrics.inter_token_latency.labels(route.template)
+        now, clock = perf_counter(), self.context.meter.clock
+        if clock.gaps is None:  # its label looked up once, not for each event
+            clock.gaps = self.metrics.inter_token_latency.labels(route.template)
             self.ttft = now - self.context.started
             self.metrics.time_to_first_token.labels(route.template).observe(self.ttft)
         else:
-            self._gaps.observe(now - self._last)
-        self._last = now
+            clock.gaps.observe(now - clock.last_event_s)
+        clock.last_event_s = now

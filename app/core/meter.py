@@ -3,14 +3,25 @@
 import math
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from app.core.admission import Ticket
+from app.core.fair_queue import Place
 from app.core.request_bounds import as_number
 
 # How the APIs name the number of tokens that a client wants at most, the newer name first.
 _ASKED_FOR = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+
+
+@dataclass(slots=True)
+class StreamClock:
+    """When the last event of an answer went out, by `perf_counter`, and the Prometheus histogram of
+    the gaps between events: None before the first. Whoever writes an event keeps it.
+    """
+
+    last_event_s: float = 0.0
+    gaps: Any = None
 
 
 @dataclass(slots=True)
@@ -31,6 +42,14 @@ class Meter:
     completion_tokens: int = 0
     finish_reason: str | None = None
     ticket: Ticket | None = None
+    place: Place | None = None  # while the engine works for it; the last one, where it has several
+    clock: StreamClock = field(default_factory=StreamClock)
+
+    def count(self, num_tokens: int) -> None:
+        """Completion tokens that have just come."""
+        self.completion_tokens += num_tokens
+        if self.place is not None:
+            self.place.charge(num_tokens)
 
     @property
     def waited_s(self) -> float | None:

@@ -1,6 +1,6 @@
 """vLLM's engine client, with an eye on what each request asks for and uses."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -12,6 +12,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from app.core.admission import Ticket
 from app.core.meter import Meter, current_meter
 from app.engine.dead_end import forbidding_field, refuse_dead_ends
+from app.engine.fast_path.stream_middle import current_middle
 
 
 class MeteredAsyncLLM(AsyncLLM):  # type: ignore[misc]
@@ -19,7 +20,7 @@ class MeteredAsyncLLM(AsyncLLM):  # type: ignore[misc]
 
     def generate(
         self, prompt: Any, sampling_params: SamplingParams, request_id: str, **options: Any
-    ) -> AsyncGenerator[RequestOutput, None]:
+    ) -> AsyncIterator[RequestOutput]:
         """As vLLM's; but not a generator function itself: what no waiting can mend is refused when
         it is called, between rendering and the first header of a stream.
 
@@ -27,6 +28,13 @@ class MeteredAsyncLLM(AsyncLLM):  # type: ignore[misc]
         cut the completion short without a word), and InvalidRequest where the key may not ask for
         so much.
         """
+        outputs = self._metered(prompt, sampling_params, request_id, options)
+        middle = current_middle.get()
+        return middle.take(outputs) if middle is not None else outputs
+
+    def _metered(
+        self, prompt: Any, sampling_params: SamplingParams, request_id: str, options: dict[str, Any]
+    ) -> AsyncGenerator[RequestOutput, None]:
         meter = current_meter.get()
         if meter is None:
             return self._generate(prompt, sampling_params, request_id, options)
@@ -86,7 +94,7 @@ async def metered(
     them, which aborts the request in the engine."""
     seen: dict[int, int] | None = {} if is_cumulative else None
     is_first = True
-    place = await meter.ticket.enter(*need) if meter.ticket else None
+    place = meter.place = await meter.ticket.enter(*need) if meter.ticket else None
     try:
         async with aclosing(outputs):
             async for output in outputs:
@@ -95,18 +103,15 @@ async def metered(
                     meter.has_begun = True
                     meter.prompt_tokens += len(output.prompt_token_ids or ())
                     meter.cached_tokens += output.num_cached_tokens or 0
-                num_new = count_completion(meter, output, seen)
-                if place is not None:
-                    place.charge(num_new)
+                count_completion(meter, output, seen)
                 yield output
     finally:
         if meter.ticket and place:
             meter.ticket.leave(place)
 
 
-def count_completion(meter: Meter, output: RequestOutput, seen: dict[int, int] | None) -> int:
-    """Add the new tokens of `output`; returns how many. `seen`: tokens counted so far, where
-    outputs repeat them."""
+def count_completion(meter: Meter, output: RequestOutput, seen: dict[int, int] | None) -> None:
+    """Add the new tokens of `output`. `seen`: tokens counted so far, where outputs repeat them."""
     num_new = 0
     for sequence in output.outputs:
         num_tokens = len(sequence.token_ids)
@@ -117,5 +122,4 @@ def count_completion(meter: Meter, output: RequestOutput, seen: dict[int, int] |
         num_new += num_tokens
         if sequence.finish_reason is not None:
             meter.finish_reason = sequence.finish_reason
-    meter.completion_tokens += num_new
-    return num_new
+    meter.count(num_new)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import vllm
@@ -19,7 +20,8 @@ from app.core.engine_options import EngineOptions
 from app.core.errors import RequestError
 from app.core.loaded_model import LoadedModel, refuse_other_scheme
 from app.engine.errors import translate
-from app.engine.fast_path.chat_route import App, ChatRoute, can_serve
+from app.engine.fast_path.direct_streams import DirectStreams
+from app.engine.fast_path.fast_route import App, FastRoute, plain_apis
 from app.engine.grammar_trials import GrammarTrials, trial_job
 from app.engine.loading import build_engine, read_loaded_model
 from app.engine.processes import kill_children
@@ -75,10 +77,10 @@ class Engine:
     @property
     def fast_routes(self) -> Mapping[str, Callable[[App], App]]:
         """By path: what to put before vLLM's route, where this server's streams allow it."""
-        chat = self._state.openai_serving_chat
-        if not can_serve(chat):
-            return {}
-        return {"/v1/chat/completions": lambda stock: ChatRoute(chat, stock)}
+        streams = DirectStreams(self._built.client)
+        state = self._state
+        apis = plain_apis(state.openai_serving_chat, state.openai_serving_completion)
+        return {api.path: partial(FastRoute, api, streams) for api in apis}
 
     @property
     def routers(self) -> Sequence[Any]:

@@ -126,6 +126,72 @@ def test_what_we_touch_inside_vllm_is_where_we_touch_it() -> None:
     assert "target=EngineCoreProc.run_engine_core" in manager
 
 
+PROCESSOR = "vllm.v1.engine.output_processor:OutputProcessor"
+STATE_OF_REQUEST = "vllm.v1.engine.output_processor:RequestState"
+DETOKENIZER = "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer"
+
+
+def test_the_output_handler_gives_each_step_to_a_method_that_we_can_stand_before() -> None:
+    """engine/fast_path/direct_streams.py"""
+    handler = source_of(f"{ASYNC_LLM}._run_output_handler")
+    calls = handler.partition("output_processor.process_outputs(")[2].partition(")")[0]
+    given = [line.strip() for line in calls.split(",") if line.strip()]
+    assert given == [
+        *("outputs_slice", "outputs.timestamp", "iteration_stats"),
+        "weight_version=outputs.weight_version",
+    ]
+    names = tuple(inspect.signature(resolve_name(f"{PROCESSOR}.process_outputs")).parameters)
+    assert names[1:3] == ("engine_core_outputs", "engine_core_timestamp")
+    assert names[3:] == ("iteration_stats", "weight_version")
+
+
+def test_what_a_direct_stream_does_is_all_that_vllm_does_for_a_token() -> None:
+    """A step that vLLM added between an output and its text would be missing in ours."""
+    process = source_of(f"{PROCESSOR}.process_outputs")
+    done = set(re.findall(r"req_state\.([a-z_.]+)\(", process))
+    ours = {"detokenizer.update", "detokenizer.num_output_tokens"}
+    ours |= {"make_request_output", "queue.put"}
+    elsewhere = {
+        "track_weight_version",  # for an API that we do not serve
+        "logprobs_processor.update_from_output",  # nothing without logprobs
+        "sampling_mask_chunks.append",  # such outputs are the processor's
+        "routed_experts_chunks.append",
+        *("input_chunk_queue.popleft", "apply_streaming_update"),
+    }
+    assert done == ours | elsewhere
+    update = source_of("vllm.v1.engine.detokenizer:BaseIncrementalDetokenizer.update")
+    assert "self.token_ids.append(new_token_id)" in update
+    assert "self.output_text += self.decode_next(new_token_id)" in update
+    making = source_of(f"{STATE_OF_REQUEST}.make_request_output")
+    assert "self.sent_tokens_offset = self.detokenizer.num_output_tokens()" in making
+    assert "finished, delta" in source_of(f"{STATE_OF_REQUEST}._new_completion_output")
+
+
+def test_an_engines_output_has_the_fields_that_tell_whether_it_is_text_alone() -> None:
+    """A new field has to be looked at: may it come in the middle of a plain stream?"""
+    fields = set(resolve_name("vllm.v1.engine:EngineCoreOutput").__struct_fields__)
+    looked_at = {
+        *("finish_reason", "events", "new_logprobs", "new_sampling_mask", "routed_experts"),
+        *("pooling_output", "num_nans_in_logits"),
+    }
+    only_for_others = {
+        *("new_prompt_logprobs_tensors", "prompt_token_id_logprobs"),  # asked for
+        *("stop_reason", "kv_transfer_params", "ec_transfer_params", "spec_decode_metrics"),  # end
+        *("prefill_stats", "mm_cache_miss_hashes"),  # first; pictures
+        "trace_headers",  # of the end's span
+    }
+    assert fields == {"request_id", "new_token_ids"} | looked_at | only_for_others
+
+
+def test_a_waiting_output_and_an_error_are_where_the_fast_path_looks() -> None:
+    collector = resolve_name("vllm.v1.engine.output_processor:RequestOutputCollector")
+    assert "self.output" in inspect.getsource(collector.put)
+    assert "isinstance(output, Exception)" in inspect.getsource(collector.get)
+    logger = source_of("vllm.v1.metrics.loggers:PrometheusStatLogger.record")
+    assert "self.histogram_inter_token_latency[engine_idx].observe(itl)" in logger
+    assert logger.count("inter_token_latencies_iter") == 1
+
+
 def test_the_heartbeat_is_answered_by_the_engines_main_loop_between_two_steps() -> None:
     assert "is_scheduler_paused_async" in source_of(f"{ASYNC_LLM}.is_paused")
     client = "vllm.v1.engine.core_client:AsyncMPClient"

@@ -1,109 +1,85 @@
-"""The fast path and vLLM's own, fed the same outputs, write the same bytes."""
+"""The fast path and vLLM's own, fed the same outputs of an engine, write the same."""
 
-import asyncio
-import json
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-from vllm.exceptions import GenerationError
+from vllm.v1.engine import FinishReason
 
-from app.engine.fast_path.chat_route import ChatRoute, Message, Scope
-from tests.unit.engine.fast_path.recorded_chat import Piece, RecordedChat, Recording
+from tests.unit.engine.fast_path.byte_tokenizer import WORDS, tokens_of
+from tests.unit.engine.fast_path.fast_client import (
+    CHAT_BODY,
+    COMPLETION_BODY,
+    USAGE,
+    Case,
+    ask_fast,
+    ask_stock,
+    texts_of,
+)
+from tests.unit.engine.fast_path.recorded_engine import Piece
+from tests.unit.engine.fast_path.recorded_serving import CREATED
 
-BODY: dict[str, Any] = {
-    "model": "m",
-    "messages": [{"role": "user", "content": "x"}],
-    "stream": True,
-}
-USAGE: dict[str, Any] = {"stream_options": {"include_usage": True}}
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 PARSERS = (None, "llama3_json")
+LETTERS = st.sampled_from(list(b'abcSTOP ."\\\x00\x1f\n'))
+TOKENS = st.one_of(
+    LETTERS,
+    st.integers(0, 255),  # also what is no UTF-8
+    st.integers(256, 255 + len(WORDS)),
+)
+STOPS = ("S", "TOP", "a b", "日本", "the st", "bc")
+ENDS = (FinishReason.STOP, FinishReason.LENGTH, FinishReason.ABORT)
 
 
 @pytest.fixture(autouse=True)
 def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """`created` is the second in which a stream begins."""
     module = "vllm.entrypoints.openai.chat_completion.serving.time.time"
-    monkeypatch.setattr(module, lambda: 1_700_000_000.0)
+    monkeypatch.setattr(module, lambda: float(CREATED))
 
 
-class Client:
-    """Sends one request into the route and keeps what comes back. `leaves_after`: it is gone once
-    so many messages have come."""
-
-    def __init__(self, body: dict[str, Any], leaves_after: int | None = None) -> None:
-        self.body = json.dumps(body).encode()
-        self.leaves_after = leaves_after
-        self.messages: list[Message] = []
-        self._has_asked = False
-        self._has_left = asyncio.Event()
-
-    async def receive(self) -> Message:
-        if not self._has_asked:
-            self._has_asked = True
-            return {"type": "http.request", "body": self.body, "more_body": False}
-        await self._has_left.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Message) -> None:
-        self.messages.append(message)
-        if self.leaves_after is not None and len(self.messages) >= self.leaves_after:
-            self._has_left.set()
-
-    @property
-    def content(self) -> bytes:
-        return b"".join(message.get("body", b"") for message in self.messages)
+@st.composite
+def cases(draw: st.DrawFn, turns: int) -> Case:
+    is_chat = draw(st.booleans())
+    body: dict[str, Any] = dict(CHAT_BODY if is_chat else COMPLETION_BODY)
+    if draw(st.booleans()):
+        body |= USAGE
+    if stop := draw(
+        st.lists(st.sampled_from(["S", "TOP", "a b", "日本", "the st", "bc"]), max_size=2)
+    ):
+        body["stop"] = stop
+        body["include_stop_str_in_output"] = draw(st.booleans())
+        body["min_tokens"] = draw(st.sampled_from([0, 0, 3]))
+    if is_chat and draw(st.booleans()):
+        body["stream_interval"] = draw(st.integers(1, 4))
+    middle = draw(st.lists(st.lists(TOKENS, min_size=1, max_size=3), max_size=12))
+    last = draw(st.lists(TOKENS, max_size=2))
+    finish = draw(st.sampled_from(ENDS))
+    pieces = [*map(Piece, middle), Piece(last, finish, draw(st.none() | st.just("x")))]
+    return Case(body, pieces, draw(st.sampled_from(PARSERS)) if is_chat else None, turns)
 
 
-async def refuse_stock(*_: object) -> None:
-    raise AssertionError("the request did not take the fast path")
+@settings(max_examples=400, deadline=None)
+@given(cases(turns=30))
+def test_a_stream_is_the_same_to_the_byte(case: Case) -> None:
+    assert ask_fast(case).content == ask_stock(case)
 
 
-async def ask_fast(chat: RecordedChat, client: Client) -> None:
-    scope: Scope = {"type": "http", "headers": [(b"x-request-id", b"1")]}
-    await ChatRoute(chat, refuse_stock).__call__(scope, client.receive, client.send)
+@settings(max_examples=100, deadline=None)
+@given(cases(turns=30))
+def test_so_it_is_where_nothing_can_be_written_past_asgi(case: Case) -> None:
+    client = ask_fast(case, past_asgi=False)
+    assert client.num_direct == 0
+    assert client.content == ask_stock(case)
 
 
-def fast(recording: Recording, parser: str | None, **options: Any) -> Client:
-    client = Client(BODY | options)
-    asyncio.run(ask_fast(RecordedChat(recording, tool_parser=parser), client))
-    return client
-
-
-def stock(recording: Recording, parser: str | None, **options: Any) -> bytes:
-    async def collect() -> bytes:
-        chat = RecordedChat(recording, tool_parser=parser)
-        request = ChatCompletionRequest.model_validate(BODY | options)
-        parts = [part async for part in await chat.create_chat_completion(request)]
-        return "".join(parts).encode()
-
-    return asyncio.run(collect())
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    st.lists(st.builds(Piece, TEXTS, st.integers(1, 4)), max_size=8),
-    st.builds(
-        Piece,
-        TEXTS,
-        st.integers(0, 2),
-        st.sampled_from(["stop", "length", "abort"]),
-        st.none() | st.integers(0, 9) | TEXTS,
-    ),
-    st.sampled_from(PARSERS),
-    st.booleans(),
-)
-def test_a_stream_is_the_same_to_the_byte(
-    middle: list[Piece], last: Piece, parser: str | None, usage: bool
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 5).flatmap(lambda turns: cases(turns=turns)))
+def test_where_outputs_come_faster_than_they_are_written_text_and_usage_are_the_same(
+    case: Case,
 ) -> None:
-    pieces = [*middle, last]
-    options = USAGE if usage else {}
-    expected = stock(Recording(pieces), parser, **options)
-    assert fast(Recording(pieces), parser, **options).content == expected
+    fast, stock = ask_fast(case).content, ask_stock(case)
+    assert texts_of(fast, is_chat=case.is_chat) == texts_of(stock, is_chat=case.is_chat)
 
 
 @pytest.mark.parametrize("parser", PARSERS)
@@ -111,114 +87,42 @@ def test_a_stream_is_the_same_to_the_byte(
     "texts",
     [
         ["a", "\u0000\u001f\u007f", '"\\\n\r\t\b\f/', "é", "\u2028", "\ud7ff\ue000", "😀", "b"],
-        ["", "", "a", "", "b", ""],
+        ["\ud800", "a", "\udfff\ud800", "b"],  # lone halves, which bytes can spell
         ["data: [DONE]\n\n", 'data: {"error": 1}\n\n', '"delta":{"content":"x"'],
         ["{", '"name": "f"', "}"],
         ["<|python_tag|>", "x"],
     ],
 )
-def test_texts_that_could_be_mistaken_are_not(texts: Sequence[str], parser: str | None) -> None:
-    pieces = [*(Piece(text) for text in texts), Piece("end", 1, "stop")]
-    expected = stock(Recording(pieces), parser, **USAGE)
-    assert fast(Recording(pieces), parser, **USAGE).content == expected
+def test_texts_that_could_be_mistaken_are_not(texts: list[str], parser: str | None) -> None:
+    for size in (1, 2, 50):
+        tokens = [token for text in texts for token in tokens_of(text)]
+        groups = [tokens[at : at + size] for at in range(0, len(tokens), size)]
+        pieces = [*map(Piece, groups), Piece(tokens_of("end"), FinishReason.LENGTH)]
+        case = Case(CHAT_BODY | USAGE, pieces, parser)
+        assert ask_fast(case).content == ask_stock(case)
 
 
-@pytest.mark.parametrize("parser", PARSERS)
-@pytest.mark.parametrize("num_before", [0, 1, 2, 5])
-@pytest.mark.parametrize("error", [GenerationError("Internal server error"), ValueError("why")])
-def test_an_error_is_the_same_wherever_it_comes(
-    error: Exception, num_before: int, parser: str | None
+@pytest.mark.parametrize("body", [CHAT_BODY, COMPLETION_BODY])
+def test_the_middle_of_a_stream_is_direct(body: dict[str, Any]) -> None:
+    """The others would pass too if nothing ever were."""
+    pieces = [*map(Piece, ([token] for token in tokens_of("a stream"))), Piece([], ENDS[0])]
+    for more in ({}, {"stop": ["zz"]}, USAGE):
+        num_direct = ask_fast(Case(body | more, pieces)).num_direct
+        assert num_direct >= len("a stream") - 2  # one letter waits for its stop string
+
+
+@pytest.mark.parametrize("body", [CHAT_BODY, COMPLETION_BODY])
+@pytest.mark.parametrize("pieces", [[], [[97]], [[97, 98]]])
+def test_an_answer_of_one_output_or_none_is_the_same(
+    body: dict[str, Any], pieces: list[list[int]]
 ) -> None:
-    pieces = [Piece("a")] * num_before
-    expected = stock(Recording(pieces, error), parser, **USAGE)
-    assert b'"error"' in expected
-    assert fast(Recording(pieces, error), parser, **USAGE).content == expected
+    for last in ([], [99]):
+        case = Case(body | {"max_tokens": 1}, [*map(Piece, pieces), Piece(last, ENDS[1])])
+        assert ask_fast(case).content == ask_stock(case)
 
 
-@pytest.mark.parametrize("finish_reason", ["error", "repetition"])
-def test_an_unusual_end_is_the_same(finish_reason: str) -> None:
-    pieces = [Piece("a"), Piece("b"), Piece("c", 1, finish_reason)]
-    assert fast(Recording(pieces), None).content == stock(Recording(pieces), None)
-
-
-def test_one_message_per_output_and_one_for_all_that_ends_the_stream() -> None:
-    pieces = [*(Piece(text) for text in "abcd"), Piece("e", 1, "stop")]
-    client = fast(Recording(pieces), None, **USAGE)
-    start, *bodies = client.messages
-    assert (start["status"], start["headers"][0][1][:17]) == (200, b"text/event-stream")
-    assert [body["body"].count(b"data: ") for body in bodies] == [2, 1, 1, 1, 3]
-    assert [body["more_body"] for body in bodies] == [True, True, True, True, False]
-
-
-def test_a_client_that_leaves_ends_its_request_and_nothing_else() -> None:
-    async def leave() -> tuple[Recording, Client]:
-        recording = Recording([Piece("a"), Piece("b")], hangs=True)
-        client = Client(BODY, leaves_after=3)
-        await asyncio.wait_for(ask_fast(RecordedChat(recording, tool_parser=None), client), 10)
-        return recording, client
-
-    recording, client = asyncio.run(leave())
-    assert recording.closed.is_set()
-    assert b"[DONE]" not in client.content
-
-
-def test_a_client_that_left_before_the_first_output_ends_its_request() -> None:
-    async def leave() -> Recording:
-        recording = Recording([], hangs=True)
-        client = Client(BODY, leaves_after=1)
-        await asyncio.wait_for(ask_fast(RecordedChat(recording, tool_parser=None), client), 10)
-        return recording
-
-    assert asyncio.run(leave()).closed.is_set()
-
-
-def test_being_cancelled_from_outside_is_not_mistaken_for_a_client_that_left() -> None:
-    async def cancel() -> Recording:
-        recording = Recording([Piece("a")], hangs=True)
-        asking = asyncio.create_task(
-            ask_fast(RecordedChat(recording, tool_parser=None), Client(BODY))
-        )
-        await asyncio.sleep(0.05)
-        asking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asking
-        return recording
-
-    assert asyncio.run(cancel()).closed.is_set()
-
-
-def test_a_fault_of_the_fast_path_costs_its_own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: str) -> bytes:
-        raise ZeroDivisionError
-
-    pieces = [*(Piece(text) for text in "abc"), Piece("d", 1, "stop")]
-    with monkeypatch.context() as patched:
-        patched.setattr("app.engine.fast_path.stream_middle.encode", fail)
-        broken = fast(Recording(pieces), None)
-    assert broken.content.endswith(b"data: [DONE]\n\n")
-    assert b'"error"' in broken.content
-    assert fast(Recording(pieces), None).content == stock(Recording(pieces), None)
-
-
-def numbered(number: int) -> list[Piece]:
-    return [Piece(f"{number}-{part}") for part in range(9)]
-
-
-def test_streams_at_the_same_time_do_not_mix() -> None:
-    async def ask_all() -> list[bytes]:
-        clients = [Client(BODY | USAGE) for _ in range(20)]
-        chats = [
-            RecordedChat(
-                Recording(
-                    [*(Piece(f"{number}-{part}") for part in range(9)), Piece("", 1, "stop")]
-                ),
-                tool_parser=None,
-            )
-            for number in range(20)
-        ]
-        pairs = zip(chats, clients, strict=True)
-        await asyncio.gather(*(ask_fast(chat, client) for chat, client in pairs))
-        return [client.content for client in clients]
-
-    for number, content in enumerate(asyncio.run(ask_all())):
-        assert content.count(b'"content":"%d-' % number) == 9
+@pytest.mark.parametrize("finish", [FinishReason.ERROR, FinishReason.REPETITION])
+@pytest.mark.parametrize("body", [CHAT_BODY, COMPLETION_BODY])
+def test_an_unusual_end_is_the_same(body: dict[str, Any], finish: FinishReason) -> None:
+    case = Case(body, [*map(Piece, ([97], [98], [99])), Piece([100], finish)])
+    assert ask_fast(case).content == ask_stock(case)

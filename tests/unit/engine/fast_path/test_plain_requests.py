@@ -4,10 +4,21 @@ from typing import Any
 
 import pytest
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 
-from app.engine.fast_path.chat_route import ChatRoute, Message, Receive, Scope, Send, can_serve
-from app.engine.fast_path.plain_chat import ALLOWED, FREE, is_plain
-from tests.unit.engine.fast_path.recorded_chat import RecordedChat, Recording
+from app.engine.fast_path.answer_stream import Message, Receive, Scope, Send
+from app.engine.fast_path.fast_route import FastRoute, plain_apis
+from app.engine.fast_path.plain_requests import (
+    ALLOWED_OF_CHAT,
+    ALLOWED_OF_COMPLETION,
+    FREE,
+    FREE_OF_CHAT,
+    is_plain_chat,
+    is_plain_completion,
+)
+from tests.unit.engine.fast_path.fast_client import COMPLETION_BODY, Case
+from tests.unit.engine.fast_path.recorded_engine import RecordedEngine
+from tests.unit.engine.fast_path.recorded_serving import RecordedChat, RecordedCompletion
 
 PLAIN: dict[str, Any] = {
     "model": "m",
@@ -27,7 +38,7 @@ PLAIN: dict[str, Any] = {
     ],
 )
 def test_a_plain_chat_is_plain(more: dict[str, Any]) -> None:
-    assert is_plain(PLAIN | more)
+    assert is_plain_chat(PLAIN | more)
 
 
 @pytest.mark.parametrize(
@@ -51,11 +62,40 @@ def test_a_plain_chat_is_plain(more: dict[str, Any]) -> None:
     ],
 )
 def test_what_is_not_listed_is_not_plain(more: dict[str, Any]) -> None:
-    assert not is_plain(PLAIN | more)
+    assert not is_plain_chat(PLAIN | more)
 
 
 def test_every_listed_field_is_one_of_vllm() -> None:
-    assert FREE | ALLOWED.keys() <= ChatCompletionRequest.model_fields.keys()
+    assert FREE_OF_CHAT | ALLOWED_OF_CHAT.keys() <= ChatCompletionRequest.model_fields.keys()
+    assert FREE | ALLOWED_OF_COMPLETION.keys() <= CompletionRequest.model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"prompt": [1, 2]}, {"max_tokens": 9, "stop": "x"}, {"echo": False, "logprobs": None}],
+)
+def test_a_plain_completion_is_plain(more: dict[str, Any]) -> None:
+    assert is_plain_completion(COMPLETION_BODY | more)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"prompt": ["a"]},
+        {"prompt": [[1]]},
+        {"prompt": []},
+        {"prompt": None},
+        {"echo": True},
+        {"logprobs": 0},
+        {"suffix": "x"},
+        {"n": 2},
+        {"stream": False},
+        {"messages": []},
+        {"best_of": 1},
+    ],
+)
+def test_another_completion_is_not(more: dict[str, Any]) -> None:
+    assert not is_plain_completion(COMPLETION_BODY | more)
 
 
 @pytest.mark.parametrize(
@@ -82,10 +122,12 @@ def test_what_is_not_plain_or_not_valid_reaches_the_stock_route_untouched(body: 
     async def send(_: Message) -> None:
         raise AssertionError("answered by the fast path")
 
-    route = ChatRoute(RecordedChat(Recording([]), tool_parser=None), stock)
+    route = FastRoute(Case(PLAIN, []).api(RecordedEngine()), None, stock)
     asyncio.run(route({"type": "http", "headers": []}, receive, send))
     assert seen == [body]
 
 
 def test_a_serving_object_that_is_not_vllms_own_is_not_served_fast() -> None:
-    assert not can_serve(RecordedChat(Recording([]), tool_parser=None))
+    engine = RecordedEngine()
+    assert not list(plain_apis(RecordedChat(engine), RecordedCompletion(engine)))
+    assert not list(plain_apis(None, None))
