@@ -24,6 +24,7 @@ from app.engine.fast_path.direct_streams import DirectStreams
 from app.engine.fast_path.fast_route import App, FastRoute, plain_apis
 from app.engine.grammar_trials import GrammarTrials, trial_job
 from app.engine.loading import build_engine, read_loaded_model
+from app.engine.output_socket import read_directly
 from app.engine.processes import kill_children
 from app.engine.refusal_filter import filter_refusals
 from app.engine.warm_up import warm_up
@@ -77,6 +78,7 @@ class Engine:
     @property
     def fast_routes(self) -> Mapping[str, Callable[[App], App]]:
         """By path: what to put before vLLM's route, where this server's streams allow it."""
+        read_directly(self._built.client)
         streams = DirectStreams(self._built.client)
         state = self._state
         apis = plain_apis(state.openai_serving_chat, state.openai_serving_completion)

@@ -183,6 +183,13 @@ def test_an_engines_output_has_the_fields_that_tell_whether_it_is_text_alone() -
     assert fields == {"request_id", "new_token_ids"} | looked_at | only_for_others
 
 
+def test_vllms_task_awaits_the_sockets_own_method_for_each_message() -> None:
+    """engine/output_socket.py"""
+    client = source_of("vllm.v1.engine.core_client:AsyncMPClient._ensure_output_queue_task")
+    assert "output_socket = resources.output_socket" in client
+    assert "frames = await output_socket.recv_multipart(copy=False)" in client
+
+
 def test_a_waiting_output_and_an_error_are_where_the_fast_path_looks() -> None:
     collector = resolve_name("vllm.v1.engine.output_processor:RequestOutputCollector")
     assert "self.output" in inspect.getsource(collector.put)
