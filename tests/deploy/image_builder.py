@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -143,6 +144,7 @@ def make_base() -> Path:
     return BASE
 
 
+@cache
 def why_not_here() -> str:
     """Why no image can be built on this machine; empty where one can. Installs what is missing."""
     missing = [tool for tool in ("buildah", "debootstrap") if not shutil.which(tool)]

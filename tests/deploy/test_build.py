@@ -3,13 +3,12 @@
 import json
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.deploy.image_builder import Container, open_builder, why_not_here
+from tests.deploy.image_builder import Container, why_not_here
 from tests.integration.gateway_process import SECRET, free_port, write_keys
 
 WHY_NOT = why_not_here()
@@ -23,14 +22,6 @@ QUESTION = {
     "messages": [{"role": "user", "content": "What is 12 + 5?"}],
     "temperature": 0,
 }
-
-
-@pytest.fixture(scope="module")
-def container() -> Iterator[Container]:
-    builder = open_builder()
-    builder.build()
-    yield builder.start()
-    builder.close()
 
 
 def test_the_image_runs_as_its_fixed_user(container: Container) -> None:
