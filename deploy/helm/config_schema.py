@@ -1,5 +1,5 @@
 # ruff: noqa: T201 (a command, run by hand)
-"""Write what the chart's `config` may hold into values.schema.json: the application's settings.
+"""Write what `config` and `keys` may hold into values.schema.json, as the application has it.
 
     python -m deploy.helm.config_schema           rewrite the schema
     python -m deploy.helm.config_schema --check   exit 1 when it is stale
@@ -12,6 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from app.core.fair_queue import Priority
+from app.core.key_limits import LIMIT_NAMES
+from app.core.routes import Scope
+from app.settings.key_file import FIELDS
 from app.settings.model import Settings
 
 SCHEMA = Path(__file__).parent / "w8a8-gateway" / "values.schema.json"
@@ -31,12 +35,33 @@ CHARTS_OWN = {
     "limits": {"redis_url"},
     "usage": {"directory"},
 }
+POSITIVE = {"type": "integer", "minimum": 1}
+KEY_RULES: dict[str, Any] = {
+    "name": {"$ref": "#/$defs/keyName"},
+    "sha256": {"$ref": "#/$defs/digest"},
+    "scopes": {
+        "type": "array",
+        "items": {"enum": [str(scope) for scope in Scope]},
+        "uniqueItems": True,
+        "minItems": 1,
+    },
+    "tenant": {"$ref": "#/$defs/keyName"},
+    "models": {"type": "array", "items": {"type": "string", "minLength": 1}},
+    "expires": {"$ref": "#/$defs/time"},
+    "retired": {"type": "array", "items": {"$ref": "#/$defs/retired"}},
+    "limits": {"$ref": "#/$defs/limits"},
+    "priority": {"enum": [str(priority) for priority in Priority]},
+    "timeout_ms": POSITIVE,
+}
 
 
 def main(arguments: list[str]) -> int:
     old = SCHEMA.read_text()
     schema = json.loads(old)
     schema["properties"]["config"] = config_schema()
+    schema["$defs"]["limits"] = closed(dict.fromkeys(LIMIT_NAMES, POSITIVE))
+    entry = schema["properties"]["keys"]["properties"]["entries"]["items"]
+    entry["properties"] = {name: KEY_RULES[name] for name in sorted(FIELDS)}
     new = json.dumps(schema, indent=2) + "\n"
     if arguments == ["--check"]:
         return int(new != old)
