@@ -9,6 +9,8 @@ from pathlib import Path
 from app.bench.arrivals import ClosedLoop
 from app.bench.campaign import Campaign, Load, Measurement
 from app.bench.comparison import comparison_lines, write_section
+from app.bench.figures import figures_of, grouped
+from app.bench.floor import floor_lines, measure_floor
 from app.bench.lengths import Lengths
 from app.bench.peers import (
     MODEL_NAME,
@@ -26,6 +28,7 @@ from app.bench.table import complaint_lines
 from app.bench.workload import draw_workload
 
 PEERS = ("gateway", "gateway-slow", "stock", "rust", "litellm")
+FLOOR = "floor"
 BASE = "stock"
 FOLDER = Path(".cache/bench")
 DEFAULT_MODEL = Path("models/bundled/w8a8")
@@ -53,19 +56,20 @@ class LoadForm:
 
 
 STEADY_MS, FAST_MS = 50, 8
+FLOOR_LOADS = ("64 streams", "256 streams")
 FORMS = (
-    LoadForm("1 stream", STEADY_MS, 1, 192),
-    LoadForm("16 streams", STEADY_MS, 16, 192),
+    LoadForm("1 stream", STEADY_MS, 1, 96),
+    LoadForm("16 streams", STEADY_MS, 16, 96),
     LoadForm("64 streams", STEADY_MS, 64, 192),
     LoadForm("256 streams", STEADY_MS, 256, 192, without=("litellm",)),
-    LoadForm("overload", FAST_MS, 256, 192, without=("litellm",)),
+    LoadForm("overload", FAST_MS, 256, 192, requests=2, without=("litellm",)),
     LoadForm("short", FAST_MS, 32, 8, requests=16),
     LoadForm("whole answers", FAST_MS, 32, 8, requests=16, stream=False),
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--peers", default=",".join(PEERS), help="default: %(default)s")
+    parser.add_argument("--peers", default=",".join([*PEERS, FLOOR]), help="default: %(default)s")
     parser.add_argument("--loads", help=f"default: {', '.join(form.name for form in FORMS)}")
     parser.add_argument("--repeat", type=int, default=3, help="default: %(default)s")
     parser.add_argument(
@@ -76,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    names = chosen(arguments.peers, PEERS, "--peers")
+    names = chosen(arguments.peers, [*PEERS, FLOOR], "--peers")
     loads = chosen(arguments.loads, [form.name for form in FORMS], "--loads")
     FOLDER.mkdir(parents=True, exist_ok=True)
     measurements: list[Measurement] = []
@@ -95,12 +99,37 @@ def run(arguments: argparse.Namespace) -> int:
                     measurements += campaign.run(sys.stderr)
     write_report(arguments.json, measurements)
     lines = comparison_lines(measurements, BASE)
+    if FLOOR in names:
+        lines += ["", *floor_beside(arguments, loads, measurements)]
     print("\n".join(lines))
     for line in complaint_lines(measurements):
         print(line)
     if arguments.write:
         write_section(arguments.write, lines, "gateway")
     return 1 if any(each.summary.errors for each in measurements) else 0
+
+
+def floor_beside(
+    arguments: argparse.Namespace, loads: Sequence[str], measurements: Sequence[Measurement]
+) -> list[str]:
+    """The floor under the steady streams that were measured."""
+    bench = Bench(arguments.model, FOLDER, STEADY_MS)
+    sizes = {
+        form.name: f"{form.streams}x{form.tokens}"
+        for form in FORMS
+        if form.name in FLOOR_LOADS and form.name in loads
+    }
+    if not sizes:
+        return []
+    print("measuring the engine's client alone", file=sys.stderr)
+    log = FOLDER / "logs" / "floor.log"
+    floors = measure_floor(arguments.model, sizes, arguments.repeat, bench.environment, log)
+    stock = {
+        load: figures_of(group)["server_cpu_us_per_token"]
+        for (load, target), group in grouped(measurements).items()
+        if target == BASE
+    }
+    return floor_lines(floors, stock)
 
 
 def chosen(text: str | None, known: Sequence[str], option: str) -> list[str]:
