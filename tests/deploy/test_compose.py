@@ -136,6 +136,13 @@ def test_an_image_of_ours_is_built_and_never_pulled(name: str) -> None:
     assert f" AS {target}\n" in (ROOT / "Dockerfile").read_text()
 
 
+def test_every_image_of_others_is_listed_with_what_is_known_of_its_tag() -> None:
+    used = {service["image"] for _, service in services() if "build" not in service}
+    used |= set(re.findall(r"^FROM (\S+:\S+) AS", (ROOT / "Dockerfile").read_text(), re.M))
+    listed = re.findall(r"^\| `([^`]+:[^`]+)` \|", (ROOT / "docs" / "deploy.md").read_text(), re.M)
+    assert used == set(listed)
+
+
 def test_every_variable_of_a_gateway_is_a_setting() -> None:
     for name in GATEWAYS:
         variables = compose()["services"][name]["environment"]
