@@ -66,6 +66,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self.stop_timer()
         self.stop_send_timer()
         super().connection_lost(exc)
+        if self.scope is not None:
+            scope: Any = self.scope
+            scope["extensions"] = {}  # it led back here: so much would be left to the collector
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing() or self.is_deaf:

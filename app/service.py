@@ -214,7 +214,7 @@ class Service:
         with self.times.phase("warm_up"):
             await engine.connect(self.app.state)
         fast_path = self.settings.server.fast_path == "auto"
-        join_engine(self.app, engine.routers, engine.fast_routes if fast_path else None)
+        join_engine(self.app, engine.routers, engine.open_fast_path() if fast_path else None)
         await asyncio.to_thread(self.app.openapi)  # once, now; a second of work for vLLM's models
         loaded = engine.loaded
         engine.watch_kv_cache(self.queue.note_kv_cache)

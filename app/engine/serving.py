@@ -75,9 +75,9 @@ class Engine:
         freeze_gc_heap()  # what was loaded stays: a full collection over it stops all streams
         enable_envs_cache()  # vLLM asks the environment for each token: 4 % of its time
 
-    @property
-    def fast_routes(self) -> Mapping[str, Callable[[App], App]]:
-        """By path: what to put before vLLM's route, where this server's streams allow it."""
+    def open_fast_path(self) -> Mapping[str, Callable[[App], App]]:
+        """By path: what to put before vLLM's route, where this server's streams allow it. From now
+        on the engine's outputs are read for it; call it once."""
         read_directly(self._built.client)
         streams = DirectStreams(self._built.client)
         state = self._state
