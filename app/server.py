@@ -65,7 +65,6 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
         raise StartError(
             f"{setting}: cannot listen on {host} port {port} ({error.strerror}); choose another."
         ) from None
-    sock.set_inheritable(True)
     return sock
 
 

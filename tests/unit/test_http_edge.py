@@ -227,3 +227,9 @@ def test_a_client_that_reads_slowly_is_not_given_up() -> None:
             assert not app.was_given_up.is_set()
 
     with_listener(read_slowly, app)
+
+
+def test_no_other_process_gets_the_listening_socket() -> None:
+    """One that ended after the gateway would keep the port, and its next start would fail."""
+    with bind("127.0.0.1", 0, "a port") as sock:
+        assert not sock.get_inheritable()
