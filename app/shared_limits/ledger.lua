@@ -83,6 +83,18 @@ local function limited(bucket, capacity, held)
   return bucket
 end
 
+-- The limits that are in force now; kept even where the request is refused.
+local function adopt(key, limits)
+  local account = account_of(key)
+  local requests, tokens = account.requests, account.tokens
+  if (requests and requests.capacity) ~= limits.requests or (tokens and tokens.capacity) ~= limits.tokens then
+    changed[key] = true
+  end
+  account.requests = limited(requests, limits.requests, account.waiting)
+  account.tokens = limited(tokens, limits.tokens, account.reserved)
+  return account
+end
+
 local function wait_s(bucket, amount, held)
   if not bucket or amount <= bucket.level then
     return 0
@@ -223,9 +235,8 @@ end
 local function take_from_all(requests, tokens)
   local longest
   for owner = 4, #KEYS do
-    local account, limits = account_of(KEYS[owner]), limits_of(owner)
-    account.requests = limited(account.requests, limits.requests, account.waiting)
-    account.tokens = limited(account.tokens, limits.tokens, account.reserved)
+    local limits = limits_of(owner)
+    local account = adopt(KEYS[owner], limits)
     for _, each in ipairs(waits(account, limits, requests, tokens)) do
       if each[2] > 0 and (not longest or each[2] > longest[3]) then
         longest = { owner - 4, each[1], each[2] }

@@ -31,7 +31,7 @@ class LimitedServer:
     def ask(self) -> httpx.Response:
         headers = {"authorization": f"Bearer {SECRET}"}
         body = {"model": "bundled"}
-        return httpx.post(f"{self.url}/v1/chat/completions", json=body, headers=headers, timeout=10)
+        return httpx.post(f"{self.url}/v1/chat/completions", json=body, headers=headers, timeout=60)
 
     def is_up(self) -> bool:
         with contextlib.suppress(httpx.TransportError):
@@ -40,7 +40,7 @@ class LimitedServer:
 
     def metric(self, name: str) -> float:
         headers = {"authorization": f"Bearer {SECRET}"}
-        lines = httpx.get(f"{self.url}/metrics", headers=headers, timeout=10).text.splitlines()
+        lines = httpx.get(f"{self.url}/metrics", headers=headers, timeout=60).text.splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
 

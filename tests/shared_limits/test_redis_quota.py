@@ -15,6 +15,7 @@ from app.core.key_limits import Limits
 from app.core.quota import Grant, Owner, QuotaBook, QuotaExceeded
 from app.shared_limits.address import parse_address
 from app.shared_limits.leases import Lease
+from app.shared_limits.ledger import limits_of
 from app.shared_limits.readiness import dangers_of
 from app.shared_limits.redis_quota import RedisQuota
 from tests.shared_limits.redis_server import RedisServer, free_port, running_redis
@@ -126,6 +127,26 @@ def test_a_reservation_outlives_a_restart_and_what_ends_meanwhile_is_done_later(
 
     with shared_ledger(own_server) as shared:
         run(use(shared))
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_reservation_that_nobody_heard_of_is_undone_even_where_it_is_still_to_come(
+    shared: Shared, is_late: bool
+) -> None:
+    """A call may lie in the buffers of a Redis that hangs, and be done after its undoing."""
+
+    async def use() -> None:
+        who = owners(concurrent_requests=1)
+        reserve = ("reserve", who, "lost", 10, *limits_of(who))
+        undo = ("undo", who, "lost", 0)
+        async with shared.running() as store:
+            for operation, *rest in (undo, reserve) if is_late else (reserve, undo):
+                answer = await store.ledger.ask(str(operation), *rest)  # type: ignore[arg-type]
+            assert answer.decision == ("gone" if is_late else "done")
+            assert shared.num_leases() == 0
+            await store.reserve(who, 1)
+
+    run(use())
 
 
 def test_a_script_that_redis_forgot_is_sent_again(shared: Shared) -> None:
