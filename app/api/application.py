@@ -1,6 +1,6 @@
 """The applications: the API, and the management port's three routes."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
@@ -9,13 +9,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp
 
 from app.api.body import JsonBody
 from app.api.door import Door
 from app.api.endpoints import models, probes, service, stateless
 from app.api.error_rendering import ErrorRendering
 from app.api.fail_fast import stop_at_first_mistake
+from app.api.fast_lane import FastLane, Wrapper
 from app.api.keep_alive import SseKeepAlive
 from app.api.observation import Observation
 from app.api.openapi import describe
@@ -27,7 +27,6 @@ from app.core.request_rules import RequestRules
 from app.core.routes import MANAGEMENT_ROUTES, ROUTES, Route, RouteTable
 
 TITLE = "W8A8 gateway"
-Wrapper = Callable[[ASGIApp], ASGIApp]
 
 
 def create_app(
@@ -40,6 +39,7 @@ def create_app(
     traces: bool = False,
 ) -> FastAPI:
     """The API. Ours are bound at once; `join_engine` adds the engine's routes when it is loaded."""
+    wrappers: dict[str, Wrapper] = {}
     middleware = [
         observation(resources),
         *(tracing() if traces else ()),
@@ -54,8 +54,10 @@ def create_app(
             try_constraints=resources.try_constraints,
         ),
         Middleware(SseKeepAlive, interval_s=sse_keep_alive_s),
+        Middleware(FastLane, wrappers=wrappers),
     ]
     app = bare_app(resources, middleware)
+    app.state.wrappers = wrappers
     for router in (probes, service, models, stateless):
         app.include_router(router)
     app.openapi = partial(describe, app, rules.limits)  # type: ignore[method-assign]
@@ -122,7 +124,7 @@ def join_engine(
 ) -> None:
     """Take the routes of the table out of the engine's routers; everything else stays outside.
 
-    `wrappers`, by path: what the engine wants to stand before a route of its own.
+    `wrappers`, by path: what the engine wants to stand before the application for a POST route.
     """
     ours = {pair for route in app.routes for pair in pairs_of(route)}
     wanted = {(route.method, route.template) for route in ROUTES} - ours
@@ -133,11 +135,10 @@ def join_engine(
                 picked.routes.append(route)
     app.include_router(picked)
     for route in app.routes:
-        if not isinstance(route, APIRoute):
-            continue
-        stop_at_first_mistake(route)
-        if wrap := (wrappers or {}).get(route.path):
-            route.app = wrap(route.app)
+        if isinstance(route, APIRoute):
+            stop_at_first_mistake(route)
+    if wrappers:
+        app.state.wrappers.update(wrappers)
     app.openapi_schema = None
 
 

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.context import RequestContext, context_of, header_of
 from app.core.constraints import Constraint
 from app.core.errors import InvalidRequest, RequestError
+from app.core.parsed_body import hand_on
 from app.core.request_rules import RequestRules
 from app.core.routes import Route
 from app.core.strict_json import parse_object
@@ -77,6 +78,8 @@ class JsonBody:
             body = checked.body
             scope = {**scope, "headers": with_length(scope["headers"], len(body))}
         context.meter.note_asked(checked.fields)
+        if len(body) <= _MAX_INLINE_BYTES:  # a longer one is judged by those who stop early
+            hand_on(scope, checked.fields)
         return await self.app(scope, replay(body, receive), send)
 
     def check(self, context: RequestContext, route: Route, body: bytes) -> CheckedBody:

@@ -1,8 +1,10 @@
 """Every metric of ours. Label values come from the route table, the key file and constants."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
 
 from app.core.loaded_model import LoadedModel
 from app.core.memory.comparison import Compared
@@ -215,6 +217,7 @@ class Metrics:
         self.state = Gauge(
             "gateway_state", "1 for the state the service is in.", ["state"], registry=registry
         )
+        remember_labels(each for each in vars(self).values() if isinstance(each, MetricWrapperBase))
         self.show_phase(Phase.STARTING)
 
     def show_phase(self, current: Phase) -> None:
@@ -276,3 +279,13 @@ class Metrics:
             self.memory.labels(each.name, "planned").set(each.planned)
             self.memory.labels(each.name, "actual").set(each.actual)
             self.memory_ratio.labels(each.name).set(each.ratio)
+
+
+def remember_labels(metrics: Iterable[MetricWrapperBase]) -> None:
+    """Look a series up by its labels once: `labels` takes 4 µs, and a request asks ten times.
+
+    Nothing is remembered that Prometheus's client does not keep for ever itself.
+    """
+    for metric in metrics:
+        if metric._labelnames:
+            metric.labels = cache(metric.labels)  # type: ignore[method-assign]

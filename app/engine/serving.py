@@ -21,7 +21,10 @@ from app.core.errors import RequestError
 from app.core.loaded_model import LoadedModel, refuse_other_scheme
 from app.engine.errors import translate
 from app.engine.fast_path.direct_streams import DirectStreams
-from app.engine.fast_path.fast_route import App, FastRoute, plain_apis
+from app.engine.fast_path.fast_route import App, FastRoute, can_serve_chat, plain_apis
+from app.engine.fast_path.plain_chats import PlainChats
+from app.engine.fast_path.short_prompts import install_short_prompts
+from app.engine.fast_path.whole_answers import WholeAnswers, WholeApi, whole_apis
 from app.engine.grammar_trials import GrammarTrials, trial_job
 from app.engine.loading import build_engine, read_loaded_model
 from app.engine.output_socket import read_directly
@@ -76,13 +79,16 @@ class Engine:
         enable_envs_cache()  # vLLM asks the environment for each token: 4 % of its time
 
     def open_fast_path(self) -> Mapping[str, Callable[[App], App]]:
-        """By path: what to put before vLLM's route, where this server's streams allow it. From now
-        on the engine's outputs are read for it; call it once."""
+        """By path: what to put before vLLM's route. From now on the engine's outputs are read for
+        it, and prompts and plain chats are prepared for it; call it once."""
         read_directly(self._built.client)
         streams = DirectStreams(self._built.client)
-        state = self._state
-        apis = plain_apis(state.openai_serving_chat, state.openai_serving_completion)
-        return {api.path: partial(FastRoute, api, streams) for api in apis}
+        install_short_prompts(self._built.client.renderer)
+        served = chat, _ = self._state.openai_serving_chat, self._state.openai_serving_completion
+        if can_serve_chat(chat):
+            PlainChats(chat).install()
+        routes = {api.path: partial(FastRoute, api, streams) for api in plain_apis(*served)}
+        return {path: before(routes.get(path), api) for path, api in whole_apis(*served)}
 
     @property
     def routers(self) -> Sequence[Any]:
@@ -129,3 +135,8 @@ class Engine:
     def kill(self) -> None:
         """End the engine's processes now, also one that is stopped or stuck."""
         kill_children()
+
+
+def before(streams: Callable[[App], App] | None, api: WholeApi) -> Callable[[App], App]:
+    """What is put before a route: whole answers, then `streams`, then vLLM's own."""
+    return lambda stock: WholeAnswers(api, streams(stock) if streams else stock)

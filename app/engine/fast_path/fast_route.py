@@ -13,9 +13,11 @@ from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
 
+from app.core.parsed_body import parsed_body
 from app.core.raw_response import raw_response
 from app.engine.fast_path.answer_stream import AnswerStream, Message, Receive, Scope, Send
 from app.engine.fast_path.direct_streams import DirectStreams
+from app.engine.fast_path.plain_chat_request import PlainChatRequests
 from app.engine.fast_path.plain_requests import is_plain_chat, is_plain_completion
 from app.engine.fast_path.stream_middle import StreamMiddle
 from app.engine.fast_path.wording import CHAT, COMPLETION, Wording
@@ -25,13 +27,16 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 @dataclass(frozen=True)
 class PlainApi:
-    """An API whose plain requests are served fast; `create` is vLLM's handler of it."""
+    """An API whose plain requests are served fast; `create` is vLLM's handler of it, `make` makes
+    those of its requests that need no validation, and None of others.
+    """
 
     path: str
     request_class: type[BaseModel]
     is_plain: Callable[[Mapping[str, Any]], bool]
     wording: Wording
     create: Callable[[Any, Any], Awaitable[Any]]
+    make: Callable[[dict[str, Any]], BaseModel | None] = lambda _: None
 
 
 class Headers(dict[str, str]):
@@ -58,7 +63,10 @@ class FastRoute:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
-        request = None if message.get("more_body") else self.read_plain(message.get("body", b""))
+        fields = parsed_body(scope)
+        if fields is None and not message.get("more_body"):
+            fields = parse(message.get("body", b""))
+        request = None if fields is None else self.make_plain(fields)
         if request is None:
             return await self._stock(scope, replay(message, receive), send)
         stream = AnswerStream(receive, send)
@@ -66,15 +74,23 @@ class FastRoute:
         middle = StreamMiddle(stream.write, self._api.wording, self._streams, find_response)
         return await stream.run(self._api.create(request, raw_request(scope)), middle)
 
-    def read_plain(self, body: bytes) -> BaseModel | None:
+    def make_plain(self, fields: dict[str, Any]) -> BaseModel | None:
         """None where it is not plain, or not valid: then vLLM's own route says what is wrong."""
         try:
-            fields = json.loads(body)
-            if isinstance(fields, dict) and self._api.is_plain(fields):
-                return self._api.request_class.model_validate(fields)
+            if self._api.is_plain(fields):
+                return self._api.make(fields) or self._api.request_class.model_validate(fields)
         except (ValueError, ValidationError, RecursionError):
             pass
         return None
+
+
+def parse(body: bytes) -> dict[str, Any] | None:
+    """The object in a body that nobody has parsed yet; None where there is none."""
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return fields if isinstance(fields, dict) else None
 
 
 def raw_request(scope: Scope) -> RawRequest:
@@ -99,9 +115,8 @@ def plain_apis(
     if chat is not None and can_serve_chat(chat):
         create = chat.create_chat_completion
         wording = chat_wording(chat)
-        yield PlainApi(
-            "/v1/chat/completions", ChatCompletionRequest, is_plain_chat, wording, create
-        )
+        path, make = "/v1/chat/completions", PlainChatRequests().make
+        yield PlainApi(path, ChatCompletionRequest, is_plain_chat, wording, create, make)
     if completion is not None and can_serve_completion(completion):
         create = completion.create_completion
         yield PlainApi(
