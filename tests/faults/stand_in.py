@@ -14,6 +14,8 @@ import psutil
 from tests.faults.waiting import wait_for
 from tests.integration.gateway_process import ROOT, SECRET, environment, free_port, write_keys
 
+REPLICA = "stand-in"
+
 
 @dataclass
 class Server:
@@ -32,10 +34,16 @@ class Server:
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=10)
 
-    def ask(self) -> int:
+    def post(self) -> httpx.Response:
         headers = {"authorization": f"Bearer {SECRET}"}
         url = f"http://127.0.0.1:{self.port}/v1/chat/completions"
-        return httpx.post(url, json={"model": "x"}, headers=headers, timeout=10).status_code
+        return httpx.post(url, json={"model": "x"}, headers=headers, timeout=10)
+
+    def ask(self) -> int:
+        return self.post().status_code
+
+    def ask_for_id(self) -> str:
+        return str(self.post().headers["x-request-id"])
 
     def is_serving(self) -> bool:
         with contextlib.suppress(httpx.TransportError):
@@ -52,14 +60,23 @@ class Server:
 
 @contextlib.contextmanager
 def running_server(
-    folder: Path, *, most_descriptors: int = 8192, log: Path = Path("/dev/null")
+    folder: Path,
+    *,
+    most_descriptors: int = 8192,
+    log: Path = Path("/dev/null"),
+    usage: Path | None = None,
 ) -> Iterator[Server]:
+    """`usage`: a directory for the records of `REPLICA`; without one there are none."""
     port, keys = free_port(), write_keys(folder / "keys.yaml")
     command = [sys.executable, "-m", "tests.faults.stand_in_server", str(port), str(keys)]
     with (
         log.open("wb") as out,
         subprocess.Popen(
-            [*command, str(most_descriptors)], cwd=ROOT, env=environment(), stdout=out, stderr=out
+            [*command, str(most_descriptors), *([str(usage)] if usage else [])],
+            cwd=ROOT,
+            env=environment(),
+            stdout=out,
+            stderr=out,
         ) as process,
     ):
         server = Server(port, keys, psutil.Process(process.pid))

@@ -1,9 +1,10 @@
 """The HTTP side as shipped, in a process of its own, over a stand-in for the engine.
 
 Real: uvicorn, every middleware, the door, keys, metrics. Not real: the model: an answer is `ok`,
-a stream sends events of 4 KiB as fast as they are taken, for ever.
+a stream sends events of 4 KiB as fast as they are taken, for ever. A whole answer counts as five
+tokens; with a directory for usage records, they are written there as the service writes them.
 
-    python -m tests.faults.stand_in_server PORT KEY_FILE LARGEST_NUMBER_OF_DESCRIPTORS
+    python -m tests.faults.stand_in_server PORT KEY_FILE LARGEST_NUMBER_OF_DESCRIPTORS [DIRECTORY]
 """
 
 import asyncio
@@ -23,11 +24,14 @@ from app.api.metrics import Metrics
 from app.api.resources import Resources
 from app.core.keys import KeyRing
 from app.core.logs import configure_logging
+from app.core.meter import current_meter
 from app.core.request_rules import RequestRules
 from app.core.state import Phase, ServiceState
 from app.http_edge import EdgeLimits
 from app.server import Listener, bind
 from app.settings.key_watch import KeyFileWatch
+from app.usage.journal import UsageJournal
+from tests.faults.stand_in import REPLICA
 from tests.unit.api.conftest import ScriptedEngine
 from tests.unit.limits import DEFAULT_LIMITS
 
@@ -36,6 +40,8 @@ EVENT = "data: " + "x" * 4096 + "\n\n"
 
 async def answer(request: Request) -> Any:
     if not (await request.json()).get("stream"):
+        if meter := current_meter.get():
+            meter.prompt_tokens, meter.completion_tokens = 4, 1
         return {"ok": True}
     return StreamingResponse(endless_events(), media_type="text/event-stream")
 
@@ -46,7 +52,7 @@ async def endless_events() -> AsyncIterator[str]:
         await asyncio.sleep(0)
 
 
-def make_app(keys: KeyRing, metrics: Metrics) -> Any:
+def make_app(keys: KeyRing, metrics: Metrics, usage: Path | None) -> Any:
     state = ServiceState()
     state.enter(Phase.LOADING)
     state.enter(Phase.READY)
@@ -54,6 +60,10 @@ def make_app(keys: KeyRing, metrics: Metrics) -> Any:
     engine = ScriptedEngine()
     engine.script = answer
     resources.engine = engine
+    if usage is not None:
+        journal = UsageJournal(usage, REPLICA, 1 << 26, metrics.show_usage)
+        journal.start()
+        resources.keep_usage = journal.append
     app = create_app(
         resources,
         rules=RequestRules(DEFAULT_LIMITS),
@@ -65,12 +75,12 @@ def make_app(keys: KeyRing, metrics: Metrics) -> Any:
     return app
 
 
-async def serve(port: int, key_file: Path) -> None:
+async def serve(port: int, key_file: Path, usage: Path | None) -> None:
     configure_logging("info", "json")
     metrics = Metrics(CollectorRegistry())
     watch = KeyFileWatch(key_file, metrics.show_key_file)
     watching = asyncio.create_task(watch.run())
-    app = make_app(watch.ring, metrics)
+    app = make_app(watch.ring, metrics, usage)
     limits = EdgeLimits(10, 32_768, 100, max_connections=1 << 20, send_timeout_s=60)
     await Listener(app, bind("127.0.0.1", port, "port"), limits).run_until_stopped()
     watching.cancel()
@@ -79,4 +89,5 @@ async def serve(port: int, key_file: Path) -> None:
 if __name__ == "__main__":
     most = int(sys.argv[3])
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    uvloop.run(serve(int(sys.argv[1]), Path(sys.argv[2])))
+    usage = Path(sys.argv[4]) if sys.argv[4:] else None
+    uvloop.run(serve(int(sys.argv[1]), Path(sys.argv[2]), usage))
