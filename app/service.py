@@ -135,6 +135,7 @@ class Service:
             self.queue,
             settings.limits.default_max_tokens,
             metrics,
+            settings.limits.max_timeout_s,
         )
         self.journal = open_journal(settings.usage, metrics)
         if self.journal is not None:

@@ -6,8 +6,10 @@ from functools import cache
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
+from app.core.bounded_names import BoundedNames
 from app.core.loaded_model import LoadedModel
 from app.core.memory.comparison import Compared
+from app.core.meter import Meter
 from app.core.quality import Recovery
 from app.core.state import Phase
 from app.core.usage import JournalState
@@ -22,6 +24,8 @@ INTER_TOKEN_BUCKETS = (
 DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 300, 600)
 REDIS_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 
+# Tenants, and keys, that have series of their own; the others share one. About 100 series each.
+MAX_NAMES = 256
 NO_KEY = "none"
 NO_ROUTE = "unmatched"
 
@@ -31,6 +35,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self.keys, self.tenants = BoundedNames(MAX_NAMES), BoundedNames(MAX_NAMES)
         self.requests = Counter(
             "gateway_requests",
             "Answered requests, by route template, HTTP status and key name.",
@@ -130,6 +135,19 @@ class Metrics:
             "gateway_tenant_reserved_tokens",
             "Tokens that a tenant's running requests may still use.",
             ["tenant"],
+            registry=registry,
+        )
+        self.tenant_first_token = Histogram(
+            "gateway_tenant_first_token_seconds",
+            "From a request's arrival to the engine's first token, streamed or not.",
+            ["tenant"],
+            buckets=TTFT_BUCKETS,
+            registry=registry,
+        )
+        self.tenant_tokens = Counter(
+            "gateway_tenant_tokens",
+            "Tokens, by tenant and kind: prompt, cached (of the prompt), completion.",
+            ["tenant", "kind"],
             registry=registry,
         )
         self.queue_wait = Histogram(
@@ -235,10 +253,23 @@ class Metrics:
         self.usage_dropped.inc(journal.num_dropped)
         self.usage_failures.inc(journal.num_failures)
 
+    def answered(self, route: str, status: int, key: str, tenant: str, meter: Meter) -> None:
+        """A request is over."""
+        key = self.keys.label(key)
+        self.requests.labels(route, str(status), key).inc()
+        if meter.prompt_tokens:
+            self.prompt_tokens.labels(key).inc(meter.prompt_tokens)
+            self.completion_tokens.labels(key).inc(meter.completion_tokens)
+            tenant = self.tenants.label(tenant)
+            self.tenant_tokens.labels(tenant, "prompt").inc(meter.prompt_tokens)
+            self.tenant_tokens.labels(tenant, "cached").inc(meter.cached_tokens)
+            self.tenant_tokens.labels(tenant, "completion").inc(meter.completion_tokens)
+
     def refused(self, tenant: str, reason: str) -> None:
-        self.refusals.labels(tenant, reason).inc()
+        self.refusals.labels(self.tenants.label(tenant), reason).inc()
 
     def reserved(self, tenant: str, num_requests: int, num_tokens: int) -> None:
+        tenant = self.tenants.label(tenant)
         self.tenant_running.labels(tenant).inc(num_requests)
         self.tenant_reserved.labels(tenant).inc(num_tokens)
 
@@ -254,16 +285,19 @@ class Metrics:
     def leases_lapsed(self, number: int) -> None:
         self.redis_lapsed.inc(number)
 
+    def first_token(self, tenant: str, after_s: float) -> None:
+        self.tenant_first_token.labels(self.tenants.label(tenant)).observe(after_s)
+
     def show_start(self, seconds: Mapping[str, float]) -> None:
         for phase, spent in seconds.items():
             self.start.labels(phase).set(spent)
 
     def waiting(self, tenant: str, change: int) -> None:
-        self.queue_waiting.labels(tenant).inc(change)
+        self.queue_waiting.labels(self.tenants.label(tenant)).inc(change)
         self.queue_depth.inc(change)
 
     def admitted(self, tenant: str, waited_s: float) -> None:
-        self.queue_wait.labels(tenant).observe(waited_s)
+        self.queue_wait.labels(self.tenants.label(tenant)).observe(waited_s)
 
     def show_model(self, loaded: LoadedModel, vllm_version: str) -> None:
         self.build.labels(VERSION, vllm_version).set(1)

@@ -55,13 +55,15 @@ class Observation:
         is_cut_off = watch.has_client_left or not watch.is_complete
         status = CLIENT_CLOSED if is_cut_off and watch.status < 400 else watch.status
         duration = perf_counter() - context.started
-        metrics.requests.labels(route, str(status), key).inc()
+        tenant = context.key.tenant if context.key else NO_KEY
         metrics.duration.labels(route).observe(duration)
-        if meter.prompt_tokens:
-            metrics.prompt_tokens.labels(key).inc(meter.prompt_tokens)
-            metrics.completion_tokens.labels(key).inc(meter.completion_tokens)
-            if self.keep_usage is not None:
-                self.keep_usage(self.usage_of(context, watch, status))
+        metrics.answered(route, status, key, tenant, meter)
+        if is_cut_off:
+            meter.finish_reason = "cancelled"
+        elif context.error_code:
+            meter.finish_reason = context.error_code
+        if meter.prompt_tokens and self.keep_usage is not None:
+            self.keep_usage(self.usage_of(context, watch, status))
         level = logging.DEBUG if route in _QUIET else logging.INFO
         if not logger.isEnabledFor(level):
             return
@@ -97,7 +99,7 @@ class Observation:
             cached_tokens=meter.cached_tokens,
             completion_tokens=meter.completion_tokens,
             queue_ms=milliseconds(meter.waited_s),
-            ttft_ms=milliseconds(watch.ttft),
+            ttft_ms=milliseconds(meter.first_token_s if watch.ttft is None else watch.ttft),
             duration_ms=round((perf_counter() - context.started) * 1000, 1),
             finish_reason=meter.finish_reason,
         )

@@ -4,9 +4,11 @@ import asyncio
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.context import context_of
+from app.api.context import context_of, header_of
+from app.api.deadline import Deadline
 from app.core.admission import Admission
-from app.core.keys import KeyRing
+from app.core.deadlines import TIMEOUT_HEADER, parse_timeout
+from app.core.keys import Key, KeyRing
 
 
 class Tenancy:
@@ -21,10 +23,22 @@ class Tenancy:
         if self.admission is None or context is None or key is None:
             return await self.app(scope, receive, send)
         meter = context.meter
-        meter.ticket = ticket = self.admission.open(key, self.keys.tenant_of(key))
+        timeout_s = timeout_of(scope, key, self.admission.max_timeout_s)
+        meter.ticket = ticket = self.admission.open(key, self.keys.tenant_of(key), timeout_s)
         try:
-            await self.app(scope, receive, send)
+            if timeout_s is None:
+                await self.app(scope, receive, send)
+            else:
+                deadline = Deadline(receive, send, timeout_s)
+                await deadline.run(self.app, scope, ticket.expire)
         finally:
             # Shielded: what is held has to come back even where the request is being cancelled.
             await asyncio.shield(ticket.close(meter.completion_tokens))
         return None
+
+
+def timeout_of(scope: Scope, key: Key, most_s: float) -> float | None:
+    """What the client says, or its key. Raises InvalidRequest for what cannot be used."""
+    if (given := header_of(scope, TIMEOUT_HEADER.encode())) is not None:
+        return parse_timeout(given, most_s)
+    return None if key.timeout_ms is None else min(key.timeout_ms / 1000, most_s)

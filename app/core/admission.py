@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
+from app.core.deadlines import DeadlineExceeded
 from app.core.errors import InvalidRequest, RequestError, Unavailable
 from app.core.fair_queue import FairQueue, Place, QueueObserver
 from app.core.keys import Key
@@ -33,35 +35,45 @@ class AdmissionObserver(QueueObserver, Protocol):
     def reserved(self, tenant: str, num_requests: int, num_tokens: int) -> None:
         """Changes of what the tenant's running requests hold."""
 
+    def first_token(self, tenant: str, after_s: float) -> None: ...
+
 
 @dataclass(frozen=True)
 class Admission:
-    """Opens a ticket for each request. `default_max_tokens` bounds what names no length."""
+    """Opens a ticket for each request. `default_max_tokens` bounds what names no length,
+    `max_timeout_s` what a deadline may name."""
 
     store: QuotaStore
     queue: FairQueue
     default_max_tokens: int
     observer: AdmissionObserver
+    max_timeout_s: float = 3600.0
 
-    def open(self, key: Key, tenant: Tenant) -> "Ticket":
-        return Ticket(self, key, tenant)
+    def open(self, key: Key, tenant: Tenant, timeout_s: float | None = None) -> "Ticket":
+        """`timeout_s` from now on the request is late; None: never."""
+        return Ticket(self, key, tenant, timeout_s)
 
 
 class Ticket:
     """One HTTP request. It may start several prompts; it is one request with all their tokens.
 
     `refusal` is the error it was refused with, for answers that vLLM words itself; `waited_s` is
-    how long its prompts have waited for places in the engine.
+    how long its prompts have waited for places in the engine; `first_token_s` is when the engine
+    gave the first token, from the opening on.
     """
 
-    def __init__(self, admission: Admission, key: Key, tenant: Tenant) -> None:
+    def __init__(
+        self, admission: Admission, key: Key, tenant: Tenant, timeout_s: float | None
+    ) -> None:
         self.admission, self.key, self.tenant = admission, key, tenant
+        self.timeout_s, self.opened_s = timeout_s, admission.queue.clock()
         self.owners = (
             Owner(f"key:{key.name}", f"The key {key.name}", key.limits),
             Owner(f"tenant:{tenant.name}", f"The tenant {tenant.name}", tenant.limits),
         )
         self.refusal: RequestError | None = None
         self.waited_s = 0.0
+        self.first_token_s: float | None = None
         self.standings: Mapping[str, Standing] = {}
         self._grant: Grant | None = None
         self._turn = asyncio.Lock()
@@ -134,7 +146,7 @@ class Ticket:
     async def _queue(self, num_prompt: int, num_sequences: int) -> Place:
         queue, tenant = self.admission.queue, self.tenant
         place = await queue.enter(
-            tenant.name, tenant.weight, self.key.priority, num_sequences, num_prompt
+            tenant.name, tenant.weight, self.key.priority, num_sequences, num_prompt, self.left_s
         )
         self.waited_s += place.waited_s
         self._places.append(place)
@@ -148,6 +160,42 @@ class Ticket:
         await self.admission.store.start(grant)
         self._refuse_when_closed()
         self.standings = self.admission.store.standings(self.owners)
+
+    @property
+    def left_s(self) -> float:
+        """Until the deadline."""
+        if self.timeout_s is None:
+            return inf
+        return self.opened_s + self.timeout_s - self.admission.queue.clock()
+
+    def note_first_token(self, place: Place) -> None:
+        """The engine has given the first token for what has the place."""
+        self.admission.queue.note_first_token(place)
+        if self.first_token_s is None:
+            self.first_token_s = self.admission.queue.clock() - self.opened_s
+            self.admission.observer.first_token(self.tenant.name, self.first_token_s)
+
+    def expire(self) -> RequestError:
+        """The deadline has passed: the error to answer with. It is our load that kept it waiting; a
+        request that was being worked on has spent its tokens."""
+        if self._grant is not None and not self._prompt_tokens:
+            error: RequestError = Unavailable(
+                f"No place in the engine became free within the {self.timeout_s:g} s that the "
+                "request had.",
+                code=DeadlineExceeded.code,
+                retry_after_s=self.admission.queue.retry_after_s(
+                    self.tenant.name, self.key.priority
+                ),
+            )
+        else:
+            error = DeadlineExceeded(
+                f"The request was not done within the {self.timeout_s:g} s that it had, and was "
+                "stopped."
+            )
+        if self.refusal is None:
+            self.refusal = error
+            self.admission.observer.refused(self.tenant.name, error.code)
+        return self.refusal
 
     def _refuse_when_closed(self) -> None:
         if self._is_closed:
@@ -197,3 +245,4 @@ class SilentObserver:
 
     def refused(self, tenant: str, reason: str) -> None: ...
     def reserved(self, tenant: str, num_requests: int, num_tokens: int) -> None: ...
+    def first_token(self, tenant: str, after_s: float) -> None: ...

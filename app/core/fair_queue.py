@@ -19,16 +19,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from math import ceil
+from math import ceil, inf
 from time import monotonic
 from typing import Protocol
 
 from app.core.errors import Unavailable
+from app.core.pace import Pace
 
 _PROMPT_COST, _COMPLETION_COST = 1.0, 2.0
-# How much of a new interval between two ends goes into the mean.
-_NEW_SHARE = 0.1
-_FIRST_GUESS_S = 1.0
 # A tenant that was here so recently is expected back.
 _EXPECTED_S = 5.0
 
@@ -43,7 +41,8 @@ class Priority(StrEnum):
 
 @dataclass(frozen=True)
 class QueueBounds:
-    """`max_waiting`: of one tenant, so that none can fill the queue for the others.
+    """`max_waiting`: of one tenant, so that none can fill the queue for the others. `max_wait_s`:
+    who would wait longer, by the estimate, is refused at once, and who really does is refused then.
     `kv_cache_high`: the share of the KV cache in use from which nobody is added."""
 
     max_waiting: int
@@ -83,6 +82,7 @@ class Place:
     lane: Lane
     num_sequences: int
     waited_s: float = 0.0
+    since_s: float = 0.0
     has_left: bool = False
 
     def charge(self, num_tokens: int) -> None:
@@ -112,8 +112,7 @@ class FairQueue:
         self._lanes: dict[str, Lane] = {}
         self._lift = 0.0
         self._is_cache_full = False
-        self._mean_gap_s = _FIRST_GUESS_S
-        self._last_end_s: float | None = None
+        self._pace = Pace(clock)
 
     def open(self, num_running: int, lookahead: int) -> None:
         """The engine is there; it runs so many sequences and gets `lookahead` more to wait in it.
@@ -121,6 +120,7 @@ class FairQueue:
         While others are expected, a tenant leaves the lookahead and one running place to them.
         """
         self.num_places, self.num_kept = num_running + lookahead, lookahead + 1
+        self._pace.remember(self.num_places)
         self._dispatch()
 
     def note_kv_cache(self, usage: float) -> None:
@@ -130,24 +130,57 @@ class FairQueue:
             self._dispatch()
 
     async def enter(
-        self, tenant: str, weight: float, priority: Priority, num_sequences: int, num_prompt: int
+        self,
+        tenant: str,
+        weight: float,
+        priority: Priority,
+        num_sequences: int,
+        num_prompt: int,
+        within_s: float = inf,
     ) -> Place:
-        """Wait for a place. Raises Unavailable where too many wait or it takes too long."""
+        """Wait for a place. Raises Unavailable where too many wait, it takes too long, or the first
+        token is not to be expected `within_s`."""
         lane = self._lane(tenant, weight)
-        if not self.num_waiting and self._fits(lane, num_sequences):
+        is_free = self._is_free(lane, num_sequences)
+        wait_s = 0.0 if is_free else self.expected_wait_s(lane, priority)
+        self._refuse_what_comes_too_late(lane, wait_s, within_s)
+        if is_free:
             return self._admit(lane, num_sequences, num_prompt, 0.0)
-        if lane.num_waiting >= self.bounds.max_waiting:
-            raise Unavailable(
-                f"{lane.num_waiting} requests of {tenant} are waiting; try again later.",
-                code="queue_full",
-                retry_after_s=self.retry_after_s(lane),
-            )
         granted: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
         waiter = Waiter(lane, priority, num_sequences, num_prompt, self.clock(), granted)
         lane.waiting[priority].append(waiter)
         self._note_waiting(lane, 1)
         self._dispatch()
         return await self._wait(waiter)
+
+    def _is_free(self, lane: Lane, num_sequences: int) -> bool:
+        """Whether one more of the lane may go on at once. Those that wait may all be of lanes that
+        have their share."""
+        return not lane.num_waiting and not self._next() and self._fits(lane, num_sequences)
+
+    def _refuse_what_comes_too_late(self, lane: Lane, wait_s: float, within_s: float) -> None:
+        """A lane's first may wait whatever the estimate says, so that the engine always has
+        something to do; and an empty engine is tried before a deadline is given up."""
+        first_token_s = wait_s + self._pace.prefill_s
+        if within_s <= 0 or (self.num_taken and first_token_s > within_s):
+            code = "deadline_unreachable"
+            sentence = (
+                f"The first token takes {first_token_s:.1f} s by the estimate; "
+                f"{max(0.0, within_s):.1f} s are left until the request's deadline."
+            )
+        elif lane.num_waiting >= self.bounds.max_waiting:
+            code = "queue_full"
+            sentence = f"{lane.num_waiting} requests of {lane.name} are waiting; try again later."
+        elif lane.num_waiting and wait_s > self.bounds.max_wait_s:
+            code = "overloaded"
+            sentence = (
+                f"A place in the engine is {wait_s:.1f} s away by the estimate; nobody waits for "
+                f"more than {self.bounds.max_wait_s:g} s."
+            )
+        else:
+            return
+        self._pace.note_demand()
+        raise Unavailable(sentence, code=code, retry_after_s=max(1, ceil(wait_s)))
 
     async def _wait(self, waiter: Waiter) -> Place:
         try:
@@ -158,7 +191,7 @@ class FairQueue:
             raise Unavailable(
                 f"No place in the engine became free within {self.bounds.max_wait_s:g} s.",
                 code="queue_timeout",
-                retry_after_s=self.retry_after_s(waiter.lane),
+                retry_after_s=self.retry_after_s(waiter.lane.name, waiter.priority),
             ) from None
         except asyncio.CancelledError:
             self._give_up(waiter)
@@ -179,25 +212,37 @@ class FairQueue:
         if place.has_left:
             return
         place.has_left = True
-        self._note_end()
+        self._pace.note_end(self.num_waiting > 0)
         self.num_taken -= place.num_sequences
         place.lane.num_taken -= place.num_sequences
         place.lane.seen_s = self.clock()
         self._dispatch()
 
-    def retry_after_s(self, lane: Lane) -> int:
-        """Until the engine will have ended what the lane has waiting, at the pace it ends requests
-        now and with every lane that waits taking its turn."""
-        num_lanes = sum(1 for each in self._lanes.values() if each.num_waiting) or 1
-        return max(1, ceil((lane.num_waiting + 1) * num_lanes * self._mean_gap_s))
+    def expected_wait_s(self, lane: Lane, priority: Priority) -> float:
+        """What a request of the lane that came now would wait, at the pace at which the engine ends
+        requests: for its own lane's, for earlier bands, and for the other lanes' turns meanwhile. 0
+        as long as that pace was never measured."""
+        gap_s = self._pace.gap_s
+        if gap_s is None:
+            return 0.0
+        bands = list(Priority)
+        earlier, up_to = bands[: bands.index(priority)], bands[: bands.index(priority) + 1]
+        own = 1 + sum(len(lane.waiting[band]) for band in up_to)
+        ahead = own
+        for other in self._waiting_lanes():
+            if other is not lane:
+                turns = ceil(own * other.weight / lane.weight)
+                ahead += sum(len(other.waiting[band]) for band in earlier)
+                ahead += min(len(other.waiting[priority]), turns)
+        return ahead * gap_s
 
-    def _note_end(self) -> None:
-        """Only intervals during which all places were taken say how fast the engine can be."""
-        now_s = self.clock()
-        is_busy = self.num_taken >= self.num_places
-        if is_busy and self._last_end_s is not None:
-            self._mean_gap_s += _NEW_SHARE * (now_s - self._last_end_s - self._mean_gap_s)
-        self._last_end_s = now_s if is_busy else None
+    def retry_after_s(self, tenant: str, priority: Priority) -> int:
+        lane = self._lanes.get(tenant) or Lane(tenant)
+        return max(1, ceil(self.expected_wait_s(lane, priority)))
+
+    def note_first_token(self, place: Place) -> None:
+        """The engine has given the first token of what has the place."""
+        self._pace.note_prefill(self.clock() - place.since_s)
 
     def _lane(self, tenant: str, weight: float) -> Lane:
         lane = self._lanes.setdefault(tenant, Lane(tenant))
@@ -212,6 +257,8 @@ class FairQueue:
 
     def _note_waiting(self, lane: Lane, change: int) -> None:
         self.num_waiting += change
+        if self.num_waiting:
+            self._pace.note_demand()
         self.observer.waiting(lane.name, change)
 
     def _fits(self, lane: Lane, num_sequences: int) -> bool:
@@ -235,7 +282,7 @@ class FairQueue:
         self._lift = lane.served
         lane.served += num_prompt * _PROMPT_COST / lane.weight
         self.observer.admitted(lane.name, waited_s)
-        return Place(lane, num_sequences, waited_s)
+        return Place(lane, num_sequences, waited_s, self.clock())
 
     def _dispatch(self) -> None:
         """Give free places to those whose turn it is. Nobody overtakes a request that is too large

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from app.core.deadlines import MOST_TIMEOUT_MS
 from app.core.errors import NotFound, SettingsError
 from app.core.fair_queue import Priority
 from app.core.key_limits import NO_LIMITS, Limits, make_limits
@@ -36,7 +37,8 @@ class Key:
     """A key by its name and digest; `repr` shows no digest.
 
     `tenant` is who uses it, `models` what it may ask for (None: every model), `expires` when it
-    ends, `limits` what it may use, `priority` its band in the queue.
+    ends, `limits` what it may use, `priority` its band in the queue, `timeout_ms` how long its
+    requests may take that do not say so themselves.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Key:
     retired: tuple[RetiredDigest, ...] = ()
     limits: Limits = NO_LIMITS
     priority: Priority = Priority.NORMAL
+    timeout_ms: int | None = None
 
     def __repr__(self) -> str:
         return f"Key({self.name!r}, {sorted(self.scopes)})"
@@ -92,6 +95,7 @@ def make_key(
     retired: Iterable[RetiredDigest] = (),
     limits: object = None,
     priority: object = None,
+    timeout_ms: object = None,
 ) -> Key:
     """A checked key; without a tenant it is its own. Raises SettingsError naming what is wrong."""
     checked = check_name(name, "key")
@@ -106,6 +110,7 @@ def make_key(
         tuple(retired),
         make_limits({} if limits is None else limits, label),
         Priority.NORMAL if priority is None else parse_priority(label, priority),
+        None if timeout_ms is None else check_timeout(label, timeout_ms),
     )
 
 
@@ -134,6 +139,15 @@ def parse_scope(label: str, scope: object) -> Scope:
         known = ", ".join(Scope)
         raise SettingsError(f"{label}: scope {str(scope)[:40]!r} is none of {known}.")
     return Scope(str(scope))
+
+
+def check_timeout(label: str, timeout_ms: object) -> int:
+    is_flag = isinstance(timeout_ms, bool)
+    if isinstance(timeout_ms, int) and not is_flag and 1 <= timeout_ms <= MOST_TIMEOUT_MS:
+        return timeout_ms
+    raise SettingsError(
+        f"{label}: timeout_ms has to be a whole number of milliseconds from 1 to {MOST_TIMEOUT_MS}."
+    )
 
 
 def parse_priority(label: str, priority: object) -> Priority:

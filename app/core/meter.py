@@ -29,8 +29,8 @@ class Meter:
     """Counts of one HTTP request, summed over all sequences that it started.
 
     `model`: what the body names, empty where it names none; known to be served only once there are
-    prompt tokens. `asked_tokens`: the completion length that the body names; vLLM itself only sees
-    it cut down to what the context has left.
+    prompt tokens, which count from when the engine gets them. `asked_tokens`: the completion length
+    that the body names; vLLM itself only sees it cut down to what the context has left.
     """
 
     model: str = ""
@@ -55,6 +55,11 @@ class Meter:
     def waited_s(self) -> float | None:
         """In the gateway's queue; None where there is none."""
         return self.ticket.waited_s if self.ticket else None
+
+    @property
+    def first_token_s(self) -> float | None:
+        """When the engine gave its first token, from the arrival on; None: not (yet)."""
+        return self.ticket.first_token_s if self.ticket else None
 
     def note_asked(self, body: Mapping[str, Any]) -> None:
         if isinstance(model := body.get("model"), str):

@@ -10,6 +10,7 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from app.core.admission import Ticket
+from app.core.fair_queue import Place
 from app.core.meter import Meter, current_meter
 from app.engine.dead_end import forbidding_field, refuse_dead_ends
 from app.engine.fast_path.stream_middle import current_middle
@@ -95,19 +96,26 @@ async def metered(
     seen: dict[int, int] | None = {} if is_cumulative else None
     is_first = True
     place = meter.place = await meter.ticket.enter(*need) if meter.ticket else None
+    meter.prompt_tokens += need[0]
     try:
         async with aclosing(outputs):
             async for output in outputs:
                 if is_first:
                     is_first = False
-                    meter.has_begun = True
-                    meter.prompt_tokens += len(output.prompt_token_ids or ())
-                    meter.cached_tokens += output.num_cached_tokens or 0
+                    note_first(meter, output, place)
                 count_completion(meter, output, seen)
                 yield output
     finally:
         if meter.ticket and place:
             meter.ticket.leave(place)
+
+
+def note_first(meter: Meter, output: RequestOutput, place: Place | None) -> None:
+    """The engine has given the first token of a prompt."""
+    meter.has_begun = True
+    meter.cached_tokens += output.num_cached_tokens or 0
+    if meter.ticket and place:
+        meter.ticket.note_first_token(place)
 
 
 def count_completion(meter: Meter, output: RequestOutput, seen: dict[int, int] | None) -> None:

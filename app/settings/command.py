@@ -77,6 +77,12 @@ def add_create(create: argparse.ArgumentParser) -> None:
         help="its band where requests wait (default: normal)",
     )
     create.add_argument(
+        "--timeout-ms",
+        type=int,
+        metavar="MS",
+        help="how long a request may take that does not say so itself (default: no bound)",
+    )
+    create.add_argument(
         "--expires-in", type=parse_duration, metavar="90d", help="default: it does not expire"
     )
 
@@ -95,6 +101,7 @@ def create_key(arguments: argparse.Namespace) -> int:
         tenant=arguments.tenant,
         models=arguments.models,
         priority=arguments.priority,
+        timeout_ms=arguments.timeout_ms,
         expires=None if lifetime is None else now() + lifetime,
     )
     with editing(arguments.file) as draft:

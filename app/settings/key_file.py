@@ -20,7 +20,7 @@ from app.core.tenants import Tenant, make_tenant
 FIELDS = frozenset(
     {
         *("name", "sha256", "scopes", "tenant", "models", "expires", "retired", "limits"),
-        "priority",
+        *("priority", "timeout_ms"),
     }
 )
 TENANT_FIELDS = ("limits", "shares_cache", "weight")
@@ -89,6 +89,7 @@ def parse_entry(entry: Any, path: Path) -> Key:
         retired=[parse_retired(each, entry.get("name")) for each in entry.get("retired", [])],
         limits=entry.get("limits"),
         priority=entry.get("priority"),
+        timeout_ms=entry.get("timeout_ms"),
     )
 
 
@@ -128,6 +129,8 @@ def entry_of(key: Key) -> dict[str, Any]:
         entry["expires"] = key.expires.isoformat()
     if key.priority is not Priority.NORMAL:
         entry["priority"] = str(key.priority)
+    if key.timeout_ms is not None:
+        entry["timeout_ms"] = key.timeout_ms
     if limits := table_of(key.limits):
         entry["limits"] = limits
     if key.retired:

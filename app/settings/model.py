@@ -126,6 +126,7 @@ class LimitsSettings(Section):
     redis_timeout_s: Annotated[float, Field(ge=0.01, le=60)]
     redis_lease_s: Annotated[float, Field(ge=1, le=3600)]
     when_redis_fails: Literal["fail_closed", "fail_open"]
+    max_timeout_s: Annotated[float, Field(ge=0.001, le=86_400)]
 
     @property
     def of_request(self) -> RequestLimits:

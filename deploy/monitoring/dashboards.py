@@ -146,6 +146,12 @@ TENANTS = Dashboard(
             width=12,
         ),
         Panel(
+            "First token, p95",
+            {"{{tenant}}": p95("gateway_tenant_first_token_seconds", "tenant")},
+            "s",
+            width=12,
+        ),
+        Panel(
             "Tokens reserved",
             {"{{tenant}}": "sum by (tenant) (gateway_tenant_reserved_tokens{SELECT})"},
             width=12,

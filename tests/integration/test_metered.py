@@ -21,6 +21,7 @@ with warnings.catch_warnings():
     from vllm.sampling_params import RequestOutputKind, SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    from app.engine.kv_cache_watch import KvCacheWatch
     from app.engine.metered import MeteredAsyncLLM
 
 PROMPT = {"prompt_token_ids": [1, 2, 3, 4]}
@@ -139,6 +140,42 @@ def test_every_prompt_gets_its_tenants_salt_and_the_callers_is_left_alone(
     assert [prompt["cache_salt"] for prompt in engine.started] == ["t:mine", "t:"]
     assert given["cache_salt"] == "mine"
     assert "cache_salt" not in PROMPT
+
+
+def test_a_prompt_counts_from_when_the_engine_gets_it(
+    engine: Engine, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that leaves before the first token has had its prompt computed."""
+
+    async def never(*_: Any) -> AsyncIterator[Any]:
+        await asyncio.sleep(30)
+        yield None
+
+    async def use() -> None:
+        reading = asyncio.ensure_future(anext(engine.generate(params())))
+        await asyncio.sleep(0.01)
+        reading.cancel()
+        await asyncio.wait({reading})
+
+    monkeypatch.setattr(engine, "answer", never)
+    asyncio.run(use())
+    assert (meter.prompt_tokens, meter.has_begun, meter.first_token_s) == (4, False, None)
+
+
+def test_the_first_token_is_noted(engine: Engine, meter: Meter) -> None:
+    assert meter.first_token_s is None
+    asyncio.run(read(engine.generate(params())))
+    assert meter.first_token_s is not None
+    assert (meter.prompt_tokens, meter.cached_tokens, meter.completion_tokens) == (4, 1, 2)
+
+
+def test_the_gateway_hears_how_full_the_kv_cache_is_from_vllms_statistics() -> None:
+    watch, heard = KvCacheWatch(), list[float]()
+    watch.record(SimpleNamespace(kv_cache_usage=0.5))  # nobody listens yet
+    watch.observe = heard.append
+    watch.record(None)
+    watch.record(SimpleNamespace(kv_cache_usage=0.97), None)
+    assert heard == [0.97]
 
 
 def test_closing_it_early_ends_it_in_the_engine(engine: Engine, meter: Meter) -> None:

@@ -68,6 +68,10 @@ def test_a_name_is_taken_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         "{keys: [], tenants: {t: {weight: 0}}}",
         "{keys: [], tenants: {t: {weight: x}}}",
         f"keys: [{{name: a, sha256: {DIGEST}, priority: first}}]",
+        f"keys: [{{name: a, sha256: {DIGEST}, timeout_ms: 0}}]",
+        f"keys: [{{name: a, sha256: {DIGEST}, timeout_ms: true}}]",
+        f"keys: [{{name: a, sha256: {DIGEST}, timeout_ms: 1.5}}]",
+        f"keys: [{{name: a, sha256: {DIGEST}, timeout_ms: 86400001}}]",
     ],
 )
 def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
@@ -89,6 +93,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         retired=[old],
         limits={"tokens_per_minute": 1000, "max_n": 2},
         priority="low",
+        timeout_ms=2500,
     )
     plain = make_key("plain", "2" * 64, [])
     shop = make_tenant("shop", {"tokens_per_day": 5}, True, 2.5)

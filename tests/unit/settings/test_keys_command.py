@@ -116,8 +116,10 @@ def test_a_wrong_limit_is_refused(tmp_path: Path, capsys: Captured, wrong: str) 
 
 def test_a_tenants_weight_is_set_and_kept(tmp_path: Path, capsys: Captured) -> None:
     path = tmp_path / "keys.yaml"
-    _, key = created(path, capsys, "a", "--tenant", "shop", "--priority", "high")
-    assert key.priority == "high"
+    _, key = created(
+        path, capsys, "a", "--tenant", "shop", "--priority", "high", "--timeout-ms", "2500"
+    )
+    assert (key.priority, key.timeout_ms) == ("high", 2500)
     assert keys(path, "weight", "shop", "3") == 0
     assert keys(path, "limit", "--tenant", "shop", "max_n=2") == 0
     assert read_keys(path).tenants["shop"].weight == 3
