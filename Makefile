@@ -12,8 +12,8 @@ export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
 .PHONY: help engine test-environment serve test test-unit test-all test-budget test-faults faults-table lint \
-	smoke bench bench-engine bench-gateway bench-gpu bench-served bench-memory bench-quantize lm-eval score soak \
-	bench-start demo-model profiles deploy-files lock clean
+	smoke bench bench-engine bench-gateway bench-gpu bench-served bench-fairness bench-overload \
+	bench-memory bench-quantize lm-eval score soak bench-start demo-model profiles deploy-files lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -82,6 +82,12 @@ bench-start: engine  ## where the time of a start goes, with and without compile
 
 soak: engine  ## all kinds of requests for MINUTES=20: what leaked, what is not accounted for
 	$(RUN) -m app soak --minutes $(MINUTES) $(ARGS)
+
+bench-fairness: engine  ## a light tenant beside a flood, and shares, beside plain vLLM
+	$(RUN) -m app bench-fairness $(ARGS)
+
+bench-overload: engine  ## answers in time at 2 and 4 times the capacity, beside plain vLLM
+	$(RUN) -m app bench-overload $(ARGS)
 
 score: ARGS := --profile bundled-16bit --profile bundled
 score: engine  ## exact-match score of the bundled model, bf16 and W8A8, through the gateway

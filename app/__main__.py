@@ -28,6 +28,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check-int8": ("app.engine.int8_command", "hold the int8 matrix product against integers"),
     "bench-start": ("app.bench.start_command", "measure where the time of a start goes"),
     "soak": ("app.soak.command", "ask a gateway everything for a while, and look for leaks"),
+    "bench-fairness": ("app.bench.fairness_command", "measure a light tenant beside a flood"),
+    "bench-overload": ("app.bench.overload_command", "measure what is answered in time overloaded"),
     "score": ("app.bundled.command", "score a running server on the bundled questions"),
 }
 

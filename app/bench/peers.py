@@ -26,12 +26,14 @@ class PeerError(AppError):
 @dataclass(frozen=True)
 class Bench:
     """What all peers have in common. `folder` is theirs to write in and outlives the run, so that
-    a download is made once; `step_ms` is what a step of the simulated device lasts.
+    a download is made once; `step_ms` is what a step of the simulated device lasts, and `streams`
+    how many it runs at once.
     """
 
     model: Path
     folder: Path
     step_ms: float
+    streams: int = MAX_STREAMS
 
     @property
     def environment(self) -> dict[str, str]:
@@ -75,30 +77,38 @@ def plan_gateway(model: GatewayModel, folder: Path) -> ServerPlan:
     )
 
 
-def plan_simulated_gateway(bench: Bench, name: str, fast_path: str) -> ServerPlan:
+def plan_simulated_gateway(
+    bench: Bench, name: str, fast_path: str, more: tuple[str, ...] = ()
+) -> ServerPlan:
     settings = (
         f"model.path={bench.model}",
         f"model.served_name={MODEL_NAME}",
         "model.allow_unquantized=true",
-        f"engine.max_num_seqs={MAX_STREAMS}",
+        f"engine.max_num_seqs={bench.streams}",
         f"engine.extra_args=--distributed-executor-backend {EXECUTOR}",
         f"server.fast_path={fast_path}",
+        *more,
     )
     return plan_gateway(GatewayModel(name, "none", settings, bench.environment), bench.folder)
 
 
-def engine_arguments(port: int) -> list[str]:
+def engine_arguments(bench: Bench, port: int) -> list[str]:
     return [
         *("--served-model-name", MODEL_NAME, "--host", "127.0.0.1", "--port", str(port)),
-        *("--distributed-executor-backend", EXECUTOR, "--max-num-seqs", str(MAX_STREAMS)),
+        *("--distributed-executor-backend", EXECUTOR, "--max-num-seqs", str(bench.streams)),
     ]
 
 
 def plan_stock(bench: Bench) -> ServerPlan:
     port = free_port()
+    arguments = engine_arguments(bench, port)
+    return ServerPlan("stock", stock_command(bench.model, arguments), port, bench.environment)
+
+
+def stock_command(model: Path, arguments: Sequence[str]) -> list[str]:
+    """vLLM's own server, as its `serve` starts it."""
     module = "vllm.entrypoints.openai.api_server"
-    arguments = [sys.executable, "-m", module, "--model", str(bench.model)]
-    return ServerPlan("stock", [*arguments, *engine_arguments(port)], port, bench.environment)
+    return [sys.executable, "-m", module, "--model", str(model), *arguments]
 
 
 def plan_rust(bench: Bench) -> ServerPlan:
@@ -117,7 +127,9 @@ def plan_rust(bench: Bench) -> ServerPlan:
         "VLLM_RUST_FRONTEND_PATH": str(binary),
     }
     arguments = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(bench.model)]
-    return ServerPlan("rust", [*arguments, *engine_arguments(port)], port, environment, binary.name)
+    return ServerPlan(
+        "rust", [*arguments, *engine_arguments(bench, port)], port, environment, binary.name
+    )
 
 
 def fetch_rust_binary(folder: Path) -> Path:
