@@ -1,33 +1,15 @@
 """A light tenant beside a flood: everything real but the device, whose steps take 10 ms each."""
 
 import asyncio
-import json
 import time
-from collections.abc import Iterator
 from statistics import median
 
 import httpx
-import pytest
 
-from app.core.keys import digest_of, make_key
-from app.settings.key_file import write_keys
-from tests.integration.gateway_process import GatewayProcess, running_gateway
+from tests.integration.conftest import NUM_SEQS
+from tests.integration.gateway_process import GatewayProcess
 
-DEVICE = json.dumps({"simulated_device": {"step_ms": 10}})
-EXECUTOR = "app.engine.simulated.SimulatedExecutor"
-NUM_SEQS, NUM_FLOODING, NUM_ASKED = 8, 48, 12
-
-
-@pytest.fixture(scope="module")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    folder = tmp_path_factory.mktemp("fairness")
-    extra = f"--distributed-executor-backend {EXECUTOR} --additional-config '{DEVICE}'"
-    settings = (f"engine.max_num_seqs={NUM_SEQS}", f"engine.extra_args={extra}")
-    with running_gateway(folder, *settings, "model.allow_unquantized=true") as running:
-        keys = [make_key(name, digest_of(f"sk-{name}"), ["infer"]) for name in ("heavy", "light")]
-        write_keys(folder / "keys.yaml", keys)  # taken over while the model loads
-        running.wait_ready()
-        yield running
+NUM_FLOODING, NUM_ASKED = 48, 12
 
 
 async def first_token_s(client: httpx.AsyncClient, name: str, num_tokens: int) -> float:
