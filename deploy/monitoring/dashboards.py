@@ -152,6 +152,13 @@ TENANTS = Dashboard(
             width=12,
         ),
         Panel(
+            "Tokens by tenant",
+            {"{{tenant}} {{kind}}": rate("gateway_tenant_tokens_total", by="tenant, kind")},
+            TOKENS_PER_S,
+            width=12,
+            meaning="Cached tokens are those of the prompt that the prefix cache had.",
+        ),
+        Panel(
             "Tokens reserved",
             {"{{tenant}}": "sum by (tenant) (gateway_tenant_reserved_tokens{SELECT})"},
             width=12,
