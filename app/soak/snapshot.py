@@ -14,6 +14,8 @@ from app.core.errors import AppError
 REST_S = 60.0
 # Connections that were closed last, and what the engine still says of its last step.
 SETTLE_S = 5.0
+# What leaks is there at each of several looks; a heartbeat's task, say, only at some.
+NUM_READINGS, READ_EVERY_S = 8, 0.3
 
 
 class SoakError(AppError):
@@ -58,6 +60,14 @@ def take_snapshot(target: Target, pid: int) -> Snapshot:
     """Once the gateway is at rest. Raises SoakError where it does not come to rest."""
     wait_until(lambda: is_at_rest(target), "requests go on for nobody")
     time.sleep(SETTLE_S)
+    readings = []
+    for _ in range(NUM_READINGS):
+        time.sleep(READ_EVERY_S)
+        readings.append(read_once(target, pid))
+    return {name: min(reading[name] for reading in readings) for name in readings[0]}
+
+
+def read_once(target: Target, pid: int) -> Snapshot:
     series = read_series(target)
     found = {gauge.name: series.get(gauge.name, 0.0) for gauge in SERIES}
     found["rss"] = resident_bytes([pid]) / 2**20
