@@ -12,7 +12,7 @@ export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
 .PHONY: help engine test-environment serve test test-unit test-all test-budget test-faults faults-table lint \
-	smoke bench bench-engine bench-gateway bench-gpu bench-served bench-fairness bench-overload \
+	smoke bench bench-engine bench-isolation bench-gateway bench-gpu bench-served bench-fairness bench-overload \
 	bench-memory bench-quantize lm-eval score soak bench-start demo-model profiles deploy-files lock clean
 
 help:  ## this list
@@ -67,6 +67,9 @@ bench: test-environment  ## load on the server that `make serve` started (ARGS="
 
 bench-engine: test-environment  ## the bundled model on the real engine, W8A8 beside 16 bits
 	$(RUN) -m app bench-engine $(ARGS)
+
+bench-isolation: test-environment  ## a stream beside prompts of 100,000 tokens and slow grammars
+	$(RUN) -m app bench-isolation $(ARGS)
 
 bench-gateway: engine  ## the gateway beside stock vLLM, its Rust front end and LiteLLM
 	$(RUN) -m app bench-gateway $(ARGS)

@@ -21,6 +21,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "smoke": ("app.bench.smoke_command", "ask a running server four questions"),
     "bench": ("app.bench.command", "measure running servers under load"),
     "bench-engine": ("app.bench.engine_command", "measure the bundled model, W8A8 and 16 bits"),
+    "bench-isolation": (
+        "app.bench.isolation_command",
+        "measure a stream beside long prompts and bad schemas",
+    ),
     "bench-gateway": ("app.bench.gateway_command", "measure the gateway beside its peers"),
     "bench-gpu": ("app.bench.gpu.command", "measure the engine alone on a GPU, W8A8 and others"),
     "bench-served": ("app.bench.gpu.served_command", "measure the gateway on a real model"),
