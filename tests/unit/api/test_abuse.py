@@ -17,6 +17,7 @@ from app.core.request_fields import TABLES
 from app.core.request_rules import RequestRules
 from app.core.state import ServiceState
 from tests.abuse.attack import ATTACKS, Attack
+from tests.abuse.leaks import leak_in
 from tests.unit.api.conftest import SECRET, ScriptedEngine
 from tests.unit.limits import DEFAULT_LIMITS
 
@@ -84,6 +85,7 @@ def test_the_door_refuses(guarded: FastAPI, watched: WatchedEngine, attack: Atta
     assert not watched.reached
     assert answer.status_code == attack.status, answer.text
     assert len(answer.content) <= MAX_ERROR_BYTES
+    assert not leak_in(answer.text)
     if attack.code:
         assert answer.json()["error"]["code"] == attack.code, answer.text
     else:
