@@ -77,8 +77,10 @@ def each_of(body: Body, name: str, most: int) -> Iterator[tuple[int, Body]]:
     values = listed(body, name, name)
     check_count(values, name, most)
     for number, value in enumerate(values):
-        if isinstance(value, dict):
-            yield number, value
+        where = f"{name}.{number}"
+        if not isinstance(value, dict):
+            raise InvalidRequest(f"{where} has to be an object.", param=where, code="invalid_value")
+        yield number, value
 
 
 def listed(holder: Body, name: str, where: str) -> list[Any]:
@@ -112,8 +114,12 @@ def check_role(role: Any, where: str) -> None:
 
 def check_parts(content: Any, kinds: frozenset[str], where: str) -> int:
     """How many parts there are, all of them texts."""
-    if not isinstance(content, list):
+    if content is None or isinstance(content, str):
         return 0
+    if not isinstance(content, list):
+        raise InvalidRequest(
+            f"{where} has to be a text or a list of parts.", param=where, code="invalid_value"
+        )
     for number, part in enumerate(content):
         if not isinstance(part, dict):
             continue
