@@ -37,8 +37,13 @@ def client(gateway: GatewayProcess) -> Iterator[httpx.Client]:
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     folder = tmp_path_factory.mktemp("simulated")
     extra = f"--distributed-executor-backend {EXECUTOR} --additional-config '{DEVICE}'"
-    settings = (f"engine.max_num_seqs={NUM_SEQS}", f"engine.extra_args={extra}")
-    with running_gateway(folder, *settings, "model.allow_unquantized=true") as running:
+    settings = (
+        f"engine.max_num_seqs={NUM_SEQS}",
+        f"engine.extra_args={extra}",
+        "model.allow_unquantized=true",
+        "queue.max_wait_s=120",  # on a slow machine too, floods wait and are not refused
+    )
+    with running_gateway(folder, *settings) as running:
         keys = [make_key(name, digest_of(f"sk-{name}"), ["infer"]) for name in TENANTS]
         keys.append(make_key("scraper", digest_of("sk-scraper"), ["metrics", "admin"]))
         sharing = [make_tenant(name, {}, True) for name in TENANTS[2:]]
