@@ -20,7 +20,7 @@ SECRET = "sk-test-" + "0" * 40
 LIMITED_SECRET = "sk-test-limited-" + "2" * 40
 METRICS_SECRET = "sk-test-metrics-" + "1" * 40
 FUZZ_SECRET = "sk-test-fuzz-" + "3" * 40
-START_TIMEOUT_S = 240
+START_TIMEOUT_S = 480
 # What a server of a test may see of this machine: nothing that would set one of its settings.
 PASSED_ON = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR")
 
