@@ -100,7 +100,7 @@ def run_plan(args: argparse.Namespace) -> int:
     else:
         print(*plan_lines(view), sep="\n")
     if args.plot:
-        args.plot.write_text(draw(view.plan))
+        write_file(args.plot, draw(view.plan))
     if args.write:
         write_profile(args.write, view.plan, args)
     return 0 if view.plan.fits else DOES_NOT_FIT
@@ -120,4 +120,11 @@ def write_profile(path: Path, plan: Plan, args: argparse.Namespace) -> None:
     if args.revision:
         model.append(f"  revision: {json.dumps(args.revision)}")
     model.append(f"  scheme: {plan.shape.scheme.name}")
-    path.write_text("\n".join([*gives(plan), *model, *engine_lines(plan)]) + "\n")
+    write_file(path, "\n".join([*gives(plan), *model, *engine_lines(plan)]) + "\n")
+
+
+def write_file(path: Path, content: str) -> None:
+    try:
+        path.write_text(content)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror}.") from error

@@ -52,7 +52,10 @@ def parse_size(text: str) -> int:
     match = SIZE.fullmatch(text.strip())
     if match is None:
         raise SettingsError(f"--vram {text[:40]} is no size: give it as 24GiB.")
-    return int(float(match[1]) * UNITS[match[2].lower()])
+    size = int(float(match[1]) * UNITS[match[2].lower()])
+    if not size:
+        raise SettingsError(f"--vram {text[:40]} is no memory: give it as 24GiB.")
+    return size
 
 
 def cpu_device() -> Device:

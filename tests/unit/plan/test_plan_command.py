@@ -145,6 +145,9 @@ def test_the_picture_is_a_bar_as_long_as_the_memory(tmp_path: Path) -> None:
     [
         (("--gpu", "voodoo2"), "--gpu voodoo2 is not known"),
         (("--vram", "lots"), "--vram lots is no size"),
+        (("--vram", "0GiB"), "--vram 0GiB is no memory"),
+        (("--gpu", "a10", "--json", "--write", "/absent/a.yaml"), "a.yaml cannot be written: No"),
+        (("--gpu", "a10", "--json", "--plot", "/absent/a.svg"), "a.svg cannot be written: No"),
         (("no-such-directory",), "neither a directory nor a repository"),
         (("--gpu", "a10", "--tensor-parallel-size", "3"), "cannot be split"),
     ],
