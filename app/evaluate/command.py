@@ -35,13 +35,15 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
         "--questions", type=Path, help="JSON lines of `messages` and `answer` (default: bundled)"
     )
     parser.add_argument(
-        "--count", type=int, default=400, help="bundled questions of each skill (default: 400)"
+        "--count", type=positive, default=400, help="bundled questions of each skill (default: 400)"
     )
     parser.add_argument(
         "--text", type=Path, help="JSON lines of `messages` or `text` (default: the questions)"
     )
-    parser.add_argument("--texts", type=int, default=150, help="how many of them (default: 150)")
-    parser.add_argument("--max-answer-tokens", type=int, default=64, help="(default: 64)")
+    parser.add_argument(
+        "--texts", type=positive, default=150, help="how many of them (default: 150)"
+    )
+    parser.add_argument("--max-answer-tokens", type=positive, default=64, help="(default: 64)")
     parser.add_argument(
         "--all-logprobs",
         action="store_true",
@@ -56,6 +58,13 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
         help="vLLM's name, or none (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("it must be at least 1")
+    return value
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -111,6 +111,11 @@ def skills(
 def text_measures(baseline: Observation, candidate: Observation, task: Task) -> dict[str, Any]:
     if not baseline.positions:
         raise AppError("The held-out text has no token to score.")
+    if len(baseline.positions) != len(candidate.positions):
+        raise AppError(
+            "Baseline and candidate cut the held-out text into different tokens: give the "
+            "candidate the baseline's tokenizer and chat template."
+        )
     kl = divergences(baseline.positions, candidate.positions)
     counts = [sum(low <= value < high for value in kl) for low, high in bins()]
     over = (

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from app.__main__ import main
 from app.bundled.skills import SKILLS
 from app.core.errors import AppError
 from app.evaluate.questions import bundled_questions, conversations, read_questions
@@ -46,3 +47,10 @@ def test_questions_with_their_answers_are_the_held_out_text() -> None:
     question = bundled_questions(1)[0]
     text = conversations([question])[0]
     assert text["messages"][-1] == {"role": "assistant", "content": question.answer}
+
+
+@pytest.mark.parametrize("option", ["--count", "--texts", "--max-answer-tokens"])
+def test_nothing_is_no_number_of_questions(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--baseline", "a", "--candidate", "b", option, "0"])
+    assert "it must be at least 1" in capsys.readouterr().err

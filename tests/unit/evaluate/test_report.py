@@ -61,6 +61,13 @@ def test_a_baseline_that_answers_nothing_is_no_baseline() -> None:
         compare(make_task(), (BASELINE, seen), (CANDIDATE, seen), {}, 0)
 
 
+def test_models_that_cut_the_text_differently_cannot_be_compared() -> None:
+    baseline, candidate = make_observation([True] * 20), make_observation([True] * 20)
+    candidate.positions.pop()
+    with pytest.raises(AppError, match="the baseline's tokenizer"):
+        compare(make_task(), (BASELINE, baseline), (CANDIDATE, candidate), {}, 0)
+
+
 def test_the_page_is_whole_and_needs_nothing_from_elsewhere() -> None:
     page = render(make_report())
     assert "95.00 %" in page
