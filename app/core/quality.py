@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.core.checkpoint import Directory, digest_checkpoint, read_json
+from app.core.checkpoint import Directory, digest_checkpoint, read_checkpoint, read_json
+from app.core.checkpoint_problems import Severity, find_problems
 from app.core.errors import CheckpointError, StartError
 
 FILE = "quality.json"
@@ -81,6 +82,7 @@ def prove(model: str, min_recovery: float | None) -> Recovery | None:
         )
     digest = digest_checkpoint(directory)
     refuse_unproved(directory, digest, min_recovery)
+    refuse_damaged(directory)
     return find_recovery(directory, digest)
 
 
@@ -108,3 +110,14 @@ def refuse_unproved(directory: Path, digest: str, min_recovery: float) -> None:
             f"{directory} recovers {quality.recovery}, less than quality.min_recovery, "
             f"{min_recovery:g} %."
         )
+
+
+def refuse_damaged(directory: Path) -> None:
+    """Raises StartError for what `inspect` calls an error: such a checkpoint may have answered the
+    questions well (a quantized output layer can), and is still not what was to be made."""
+    for problem in find_problems(read_checkpoint(directory)):
+        if problem.severity is Severity.ERROR:
+            raise StartError(
+                f"quality.min_recovery is set, and {directory} is damaged: {problem.sentence} See "
+                f"`python -m app inspect {directory}`."
+            )

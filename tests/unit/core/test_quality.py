@@ -7,7 +7,7 @@ import pytest
 from app.core.checkpoint import digest_checkpoint
 from app.core.errors import CheckpointError, StartError
 from app.core.quality import FILE, VERSION, find_recovery, prove, refuse_unproved
-from tests.unit.core.checkpoint_files import write_checkpoint
+from tests.unit.core.checkpoint_files import Tensors, model_tensors, write_checkpoint
 
 DIGEST = "ab" * 32
 
@@ -91,3 +91,23 @@ def test_a_report_that_cannot_be_read_stops_nothing_unless_it_is_asked_for(tmp_p
     assert prove(str(tmp_path), None) is None
     with pytest.raises(CheckpointError):
         prove(str(tmp_path), 99)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (
+            {"lm_head.weight": ("I8", (96, 64)), "lm_head.weight_scale": ("BF16", (96, 1))},
+            "output layer is quantized",
+        ),
+        ({"model.layers.1.mlp.up_proj.weight_scale": ("BF16", (1, 128))}, "wrong shape"),
+    ],
+)
+def test_what_inspect_calls_an_error_is_refused_however_well_it_answers(
+    tmp_path: Path, damage: Tensors, reason: str
+) -> None:
+    write_checkpoint(tmp_path, model_tensors() | damage)
+    write(tmp_path, candidate={"digest": digest_checkpoint(tmp_path)})
+    with pytest.raises(StartError, match=f"is damaged: .*{reason}"):
+        prove(str(tmp_path), 99)
+    assert prove(str(tmp_path), None) is not None
