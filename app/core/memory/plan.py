@@ -123,6 +123,8 @@ class Plan:
 
     @property
     def kv_bytes_at_16_bit(self) -> int:
+        if self.device.is_cpu:  # its KV cache has the size that was set, whatever the weights take
+            return self.kv_bytes
         return self.kv_bytes - (self.weights_16_bit_bytes - self.weights_bytes)
 
     @property

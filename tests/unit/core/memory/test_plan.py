@@ -80,7 +80,7 @@ def test_on_the_cpu_the_kv_cache_is_what_was_set() -> None:
     plan = make_plan(LLAMA_W8A8, cpu, replace(KNOBS, cpu_kv_cache_gib=4))
     assert plan.kv_bytes == 4 * GIB
     assert plan.kv_cache.block_tokens == 128
-    assert plan.kv_tokens == 4 * GIB // (128 * 1024)
+    assert plan.kv_tokens == plan.kv_tokens_at_16_bit == 4 * GIB // (128 * 1024)
 
 
 @pytest.mark.parametrize(
