@@ -19,11 +19,13 @@ class Repository:
         if not REPOSITORY.fullmatch(name):
             raise CheckpointError(f"{name!r} is neither a directory nor a repository's name.")
         self.where = f"{name}@{revision}"
-        endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+        endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
         token = os.environ.get("HF_TOKEN")
+        # Bytes as they lie in the file: parts of a compressed answer have other places and sizes.
+        headers = {"Accept-Encoding": "identity"}
         self.client = httpx.Client(
             base_url=f"{endpoint}/{name}/resolve/{revision}/",
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            headers={**headers, "Authorization": f"Bearer {token}"} if token else headers,
             follow_redirects=True,
             timeout=30,
         )
