@@ -22,6 +22,8 @@ INDEX = "model.safetensors.index.json"
 SINGLE_SHARD = "model.safetensors"
 MAX_JSON_BYTES = 64 * 2**20  # an index of a million tensors
 MAX_SHARDS = 10_000
+MAX_LAYERS = 10_000
+MAX_FILE_NAME_BYTES = 255  # Linux: a longer name is an error of the file system, not a missing file
 
 
 class Source(Protocol):
@@ -158,6 +160,7 @@ def is_shard_name(name: Any) -> bool:
         isinstance(name, str)
         and name.isprintable()
         and name.endswith(".safetensors")
+        and len(name.encode()) <= MAX_FILE_NAME_BYTES
         and not set(name) & set("/\\")
     )
 
@@ -197,19 +200,19 @@ def parse_architecture(config: dict[str, Any], where: str) -> Architecture:
     return Architecture(
         name=str(names[0]) if isinstance(names, list) and names else "unknown",
         model_type=str(facts.values.get("model_type", "unknown")),
-        num_layers=facts.count("num_hidden_layers"),
+        num_layers=facts.count("num_hidden_layers", MAX_LAYERS),
         hidden_size=hidden_size,
         intermediate_size=facts.count_or("intermediate_size", None),
         num_heads=num_heads,
         num_kv_heads=facts.count_or("num_key_value_heads", num_heads) or num_heads,
-        head_dim=facts.count_or("head_dim", None) or hidden_size // num_heads,
+        head_dim=facts.count_or("head_dim", None) or facts.share("hidden_size", num_heads),
         vocab_size=facts.count("vocab_size"),
         max_positions=facts.count_or("max_position_embeddings", None),
         dtype=str(facts.values.get("dtype") or facts.values.get("torch_dtype") or "float32"),
         tied_embeddings=bool(facts.values.get("tie_word_embeddings", False)),
         sliding_window=facts.count_or("sliding_window", None),
         num_experts=facts.first_count("num_local_experts", "num_experts", "n_routed_experts"),
-        rope_theta=float(theta) if isinstance(theta, int | float) else None,
+        rope_theta=facts.real("rope_theta", theta),
         rope_scaling=str(scaling) if scaling not in (None, "default") else None,
     )
 
@@ -221,11 +224,23 @@ class Facts:
     values: dict[str, Any]
     where: str
 
-    def count(self, key: str) -> int:
+    def count(self, key: str, most: int = 2**31 - 1) -> int:
         value = self.values.get(key)
-        if type(value) is not int or not 0 < value < 2**31:
+        if type(value) is not int or not 0 < value <= most:
             raise CheckpointError(f"{self.where} has no usable {key}: {str(value)[:40]}.")
         return value
+
+    def share(self, key: str, parts: int) -> int:
+        share = self.count(key) // parts
+        if not share:
+            raise CheckpointError(f"{self.where}: {key} is too small for {parts} heads.")
+        return share
+
+    def real(self, key: str, value: Any) -> float | None:
+        try:
+            return float(value) if isinstance(value, int | float) else None
+        except OverflowError as error:
+            raise CheckpointError(f"{self.where} has no usable {key}: too large.") from error
 
     def count_or(self, key: str, default: int | None) -> int | None:
         return default if self.values.get(key) is None else self.count(key)

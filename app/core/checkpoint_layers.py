@@ -95,5 +95,5 @@ def matches(name: str, pattern: str) -> bool:
 
 
 def is_simple(expression: str) -> bool:
-    num_repetitions = sum(expression.count(sign) for sign in "*+{")
+    num_repetitions = sum(expression.count(sign) for sign in "*+{?")
     return num_repetitions <= MAX_REPETITIONS and not REPEATED_GROUP.search(expression)

@@ -96,7 +96,7 @@ def check_layers(checkpoint: Checkpoint, layers: list[Layer]) -> Iterator[Proble
     if heads:
         yield from error("The output layer is quantized; it has to stay 16 bit", heads)
     ignored = {layer.name for layer in layers if is_ignored(layer.name, scheme.ignore)}
-    if both := [layer.name for layer in quantized if layer.name in ignored and not heads]:
+    if both := [layer.name for layer in quantized if layer.name in ignored - {*heads}]:
         yield from error("Quantized, though the ignore list says they are not", both)
     plain = [
         layer.name

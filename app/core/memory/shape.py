@@ -13,7 +13,6 @@ from app.core.checkpoint_scheme import Scheme
 from app.core.errors import CheckpointError
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
-MAX_LAYERS = 10_000
 LAYER_NUMBER = re.compile(r"\.\d+\.")
 # One layer in so many attends to everything, where config.json leaves the pattern to the code.
 FULL_LAYER_EVERY = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6, "cohere2": 4}
@@ -56,8 +55,6 @@ def shape_of(checkpoint: Checkpoint, config: dict[str, Any]) -> ModelShape:
     values = {**config, **text} if isinstance(text, dict) else config
     refuse_other_memory(values)
     architecture = checkpoint.architecture
-    if architecture.num_layers > MAX_LAYERS:
-        raise UnplannableError(f"A model of {architecture.num_layers} layers cannot be planned.")
     return ModelShape(
         architecture, checkpoint.scheme, checkpoint.tensors, windows_of(architecture, values)
     )
@@ -67,10 +64,10 @@ def refuse_other_memory(config: dict[str, Any]) -> None:
     """Latent attention and recurrent layers keep other things than keys and values."""
     if config.get("kv_lora_rank"):
         raise UnplannableError("Latent attention (kv_lora_rank) has a KV cache of another form.")
-    kinds = set(layer_types(config)) - {"full_attention", "sliding_attention"}
+    kinds = set(map(str, layer_types(config))) - {"full_attention", "sliding_attention"}
     if kinds or any(key.startswith("mamba_") for key in config):
         kind = min(kinds, default="mamba")
-        raise UnplannableError(f"Layers of type {str(kind)[:40]} cannot be planned.")
+        raise UnplannableError(f"Layers of type {kind[:40]} cannot be planned.")
 
 
 def layer_types(config: dict[str, Any]) -> Sequence[Any]:
@@ -90,5 +87,9 @@ def windows_of(architecture: Architecture, config: dict[str, Any]) -> tuple[int 
         return tuple(window if kind == "sliding_attention" else None for kind in types)
     if every := FULL_LAYER_EVERY.get(architecture.model_type):
         return tuple(None if (i + 1) % every == 0 else window for i in range(num_layers))
-    first = config.get("max_window_layers", 0) if architecture.model_type.startswith("qwen2") else 0
+    first = config.get("max_window_layers") or 0
+    if type(first) is not int:
+        raise CheckpointError(f"max_window_layers is no number: {str(first)[:40]}.")
+    if not architecture.model_type.startswith("qwen2"):
+        first = 0
     return tuple(window if i >= first else None for i in range(num_layers))

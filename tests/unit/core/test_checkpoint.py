@@ -61,7 +61,13 @@ def test_a_truncated_shard_is_named(tmp_path: Path) -> None:
         read_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd", "a\nb.safetensors", 7])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../secret.safetensors", "/etc/passwd", "a\nb.safetensors", 7),
+        "\N{EURO SIGN}" * 85 + ".safetensors",  # 267 bytes: no file system has such a name
+    ],
+)
 def test_an_index_cannot_lead_out_of_its_directory(tmp_path: Path, name: Any) -> None:
     write_checkpoint(tmp_path)
     index = {"weight_map": {"a": name}}
@@ -84,14 +90,22 @@ def test_an_index_that_disagrees_with_its_shards_is_refused(tmp_path: Path) -> N
     [
         ("num_hidden_layers", 0),
         ("num_hidden_layers", True),
+        ("num_hidden_layers", 2**31 - 1),  # `inspect` and `plan` count through them
+        ("rope_parameters", {"rope_theta": 10**400}),
         ("num_attention_heads", None),
         ("hidden_size", 2**40),
         ("vocab_size", "many"),
     ],
 )
 def test_a_config_that_cannot_be_is_refused_by_key(tmp_path: Path, key: str, value: Any) -> None:
-    with pytest.raises(CheckpointError, match=key):
+    with pytest.raises(CheckpointError, match="rope_theta" if key == "rope_parameters" else key):
         read_checkpoint(write_checkpoint(tmp_path, **{key: value}))
+
+
+def test_heads_of_no_width_are_refused(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"head_dim": None, "num_attention_heads": 128}
+    with pytest.raises(CheckpointError, match="hidden_size is too small for 128 heads"):
+        read_checkpoint(write_checkpoint(tmp_path, **changes))
 
 
 def test_a_directory_without_a_config_is_no_checkpoint(tmp_path: Path) -> None:

@@ -83,6 +83,8 @@ def test_qwen2_slides_only_where_it_is_told_to() -> None:
     [
         {"kv_lora_rank": 512},
         {"layer_types": ["linear_attention"] * 32},
+        {"layer_types": [{}] * 32},
+        {"model_type": "qwen2", "sliding_window": 8, "max_window_layers": "x"},
         {"mamba_d_state": 16},
         {"sliding_window": 8, "layer_types": ["sliding_attention"]},
     ],
