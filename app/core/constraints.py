@@ -20,7 +20,8 @@ Kind = Literal["json", "regex", "grammar", "structural_tag"]
 CONSTRAINING = names("structured_outputs response_format text output_config tools")
 _KINDS = names("json regex choice grammar json_object structural_tag")
 _OPTIONS = names("disable_any_whitespace disable_additional_properties")
-_COUNT = re.compile(r"\{\s*(?:\d+\s*,\s*)?(\d+)\s*,?\s*\}")
+# Spaces can be matched in one way only: in two, 64 KiB of them would take seconds to give up.
+_COUNT = re.compile(r"\{\s*(?:\d+\s*,\s*)?(\d+)\s*(?:,\s*)?\}")
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,7 @@ def of_tag(value: Any, where: str, limits: RequestLimits) -> Constraint:
 def check_grammar(grammar: str, where: str, limits: RequestLimits) -> None:
     if len(grammar) > limits.max_schema_bytes:
         raise over(where, "characters", len(grammar), limits.max_schema_bytes)
-    most = max((int(count[1][:12]) for count in _COUNT.finditer(grammar)), default=0)
+    counts = (count[1].lstrip("0")[:12] for count in _COUNT.finditer(grammar))
+    most = max((int(count or 0) for count in counts), default=0)
     if most > limits.max_repetition:
         raise over(where, "repetitions", most, limits.max_repetition)

@@ -51,7 +51,7 @@ def written_out(pattern: str) -> int:
 
 def most_times(match: "re.Match[str]") -> int:
     """`{3}` and `{3,}` are three, `{3,5}` is five; never less than one."""
-    counts = [int(text[:10]) for text in match.groups() if text]
+    counts = [int(text.lstrip("0")[:10] or 0) for text in match.groups() if text]
     return max(1, *counts)
 
 

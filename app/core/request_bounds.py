@@ -6,6 +6,7 @@ would turn into a number ("7", 7.0, true) is judged as one.
 
 from collections.abc import Mapping, Sequence, Sized
 from functools import lru_cache
+from math import inf
 from typing import Any
 
 from app.core.errors import InvalidRequest
@@ -38,6 +39,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "length_penalty": (-100, 100),
 }
 _MAX_BIAS = 100.0
+_MAX_NUMBER_CHARS = 400  # the greatest float has 309 digits
 MAX_MODEL_CHARS = 256  # a hub id has at most 193
 MAX_METADATA = 16  # OpenAI's own bound
 _OUTPUT_LENGTHS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
@@ -94,12 +96,15 @@ def check_number(body: Body, name: str, least: float, most: float) -> None:
 
 
 def as_number(value: Any) -> float | None:
-    """What a lenient model would read as a number; None for anything else."""
+    """What a lenient model would read as a number; None for anything else. A text that is longer
+    than any number is beyond every bound."""
     if isinstance(value, (int, float)):
         return value
     if isinstance(value, str):
+        if len(value) > _MAX_NUMBER_CHARS:  # zeros in front count for nothing, but are read
+            return inf
         try:
-            return float(value[:400])
+            return float(value)
         except ValueError:
             return None
     return None
@@ -138,7 +143,7 @@ def check_bias(bias: Any, max_entries: int) -> None:
         return
     check_count(bias, "logit_bias", max_entries)
     for token, value in bias.items():
-        if not token.isascii() or not token.isdigit() or int(token[:12]) > _INT32:
+        if not (token.isascii() and token.isdigit() and int(token.lstrip("0")[:12] or 0) <= _INT32):
             raise InvalidRequest(
                 f"logit_bias names {token[:40]!r}, which is no token's id.",
                 param="logit_bias",

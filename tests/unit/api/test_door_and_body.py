@@ -78,6 +78,15 @@ def test_a_body_over_the_limit_is_a_413(client: httpx.AsyncClient, declared: boo
     assert answer.json()["error"]["code"] == "request_too_large"
 
 
+@pytest.mark.parametrize(("length", "status"), [("0" * 5000 + "19", 200), ("1" + "0" * 19, 413)])
+def test_a_length_of_any_number_of_digits_is_read(
+    client: httpx.AsyncClient, length: str, status: int
+) -> None:
+    headers = {"content-type": "application/json", "content-length": length}
+    answer = ask(client, "POST", CHAT, content=b'{"model":"bundled"}', headers=headers)
+    assert answer.status_code == status
+
+
 def test_a_refusal_that_leaves_a_body_unread_closes_the_connection(
     client: httpx.AsyncClient,
 ) -> None:

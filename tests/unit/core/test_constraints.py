@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import time
 from typing import Any
 
 import pytest
@@ -132,10 +133,26 @@ def test_structural_tags_are_closed_until_opened() -> None:
     ]
 
 
-@pytest.mark.parametrize("count", ["{1, 99999}", "{99999}", "{ 99999 , }", "{1," + "9" * 99 + "}"])
+@pytest.mark.parametrize(
+    "count",
+    ["{1, 99999}", "{99999}", "{ 99999 , }", "{1," + "9" * 99 + "}", "{" + "0" * 20 + "99999}"],
+)
 def test_a_grammars_repetitions_are_bounded(count: str) -> None:
     body = {"structured_outputs": {"grammar": f'root ::= "a"{count}'}}
     assert refused(body).code == "schema_too_complex"
+
+
+def test_spaces_that_lead_nowhere_cost_what_their_number_does() -> None:
+    """64 KiB of them took six seconds, in which nothing else ran."""
+
+    def seconds(num_spaces: int) -> float:
+        grammar = 'root ::= "a"{1' + " " * num_spaces
+        started = time.perf_counter()
+        find({"structured_outputs": {"grammar": grammar}})
+        return time.perf_counter() - started
+
+    few, many = (min(seconds(number) for _ in range(5)) for number in (2_000, 32_000))
+    assert many < 100 * few  # sixteen times as many; squared, 256 times as long
 
 
 @pytest.mark.parametrize(
@@ -154,6 +171,7 @@ def test_a_grammars_repetitions_are_bounded(count: str) -> None:
         ("(a{100}", 100),
         (")" * 5, 0),
         ("a{1000000000000}", 10**9),
+        ("a{" + "0" * 20 + "7}", 7),
         ("(a{999999999}){999999999}", 10**9),
         ("[", 1),
         ("\\", 1),

@@ -71,6 +71,8 @@ def test_a_body_without_anything_to_remove_is_handed_on_as_it_is() -> None:
     ("template", "body", "param"),
     [
         (CHAT, {"n": 17}, "n"),
+        (CHAT, {"n": "0" * 399 + "10000"}, "n"),
+        (CHAT, {"logit_bias": {"0" * 11 + "99999999999": 1}}, "logit_bias"),
         (CHAT, {"n": "16384"}, "n"),
         (CHAT, {"n": 1e9}, "n"),
         (COMPLETIONS, {"n": 16, "prompt": ["a"] * 9}, "n"),
