@@ -16,6 +16,8 @@ from app.core.errors import RequestError
 from app.core.raw_response import EXTENSION
 
 _OTHER_FILES = 1024
+# Requests of a connection with which it is still read, so that a client that leaves is noticed.
+_MAX_AHEAD = 8
 _CODES = {
     400: ("invalid_http", "This is not HTTP/1.1 as the service reads it."),
     408: ("header_timeout", "The head of the request was not there in time."),
@@ -55,6 +57,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.num_heads = self.num_fed = self.num_parsed = self.num_headers = 0
         self.head_timer: asyncio.TimerHandle | None = None
         self.send_timer: asyncio.TimerHandle | None = None
+        self.cycles: list[RequestResponseCycle] = []  # not answered yet, and the last
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -66,9 +69,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self.stop_timer()
         self.stop_send_timer()
         super().connection_lost(exc)
+        self.tell_all_cycles()
         if self.scope is not None:
             scope: Any = self.scope
             scope["extensions"] = {}  # it led back here: so much would be left to the collector
+
+    def tell_all_cycles(self) -> None:
+        """uvicorn tells the last request that its client is gone, not one that runs before it."""
+        cycles, self.cycles = self.cycles, []
+        for cycle in cycles:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing() or self.is_deaf:
@@ -121,6 +133,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self.is_in_head = False
         self.num_heads += 1
         super().on_headers_complete()
+        self.cycles = [each for each in self.cycles if not each.response_complete]
+        if self.cycle is not None:
+            self.cycles.append(self.cycle)
+        if self.pipeline and len(self.cycles) <= _MAX_AHEAD:
+            self.flow.resume_reading()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

@@ -229,6 +229,32 @@ def test_a_client_that_reads_slowly_is_not_given_up() -> None:
     with_listener(read_slowly, app)
 
 
+@pytest.mark.parametrize("pause_s", [0, 0.05])
+def test_a_client_that_leaves_ends_what_runs_before_its_next_request_too(pause_s: float) -> None:
+    was_told = asyncio.Event()
+    num_asked = 0
+
+    async def wait_for_end(_: Any, receive: Any, __: Any) -> None:
+        nonlocal num_asked
+        num_asked += 1
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        was_told.set()
+
+    async def ask_twice_and_leave(port: int) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(GOOD)
+        await asyncio.sleep(pause_s)
+        writer.write(GOOD)
+        await asyncio.sleep(0.05)
+        assert not was_told.is_set()
+        writer.close()
+        await asyncio.wait_for(was_told.wait(), 10)
+
+    with_listener(ask_twice_and_leave, wait_for_end)
+    assert num_asked == 1
+
+
 def test_no_other_process_gets_the_listening_socket() -> None:
     """One that ended after the gateway would keep the port, and its next start would fail."""
     with bind("127.0.0.1", 0, "a port") as sock:
