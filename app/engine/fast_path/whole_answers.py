@@ -74,7 +74,10 @@ class WholeAnswers:
 
 
 async def unless_client_leaves(answering: Awaitable[Any], receive: Receive) -> Any:
-    """What `answering` gives; None for a client that left meanwhile, whose request it cancels."""
+    """What `answering` gives; None for a client that left meanwhile, whose request it cancels.
+
+    vLLM's handlers make an error of being cancelled; whoever else cancels is not given that.
+    """
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 (a coroutine runs in one)
     has_left = False
@@ -95,9 +98,11 @@ async def unless_client_leaves(answering: Awaitable[Any], receive: Receive) -> A
         answer = None
     finally:
         watching.cancel()
-    if has_left:  # vLLM's handlers make an error of being cancelled
+    if has_left:
         task.uncancel()
         return None
+    if task.cancelling():
+        raise asyncio.CancelledError
     return answer
 
 

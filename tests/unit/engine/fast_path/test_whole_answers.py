@@ -275,13 +275,22 @@ def test_a_client_that_leaves_cancels_its_request_and_is_sent_nothing(swallows: 
     assert ended == [True]
 
 
-def test_being_cancelled_from_outside_is_passed_on() -> None:
+@pytest.mark.parametrize("swallows", [False, True])
+def test_being_cancelled_from_outside_is_passed_on(swallows: bool) -> None:
     async def create(request: Any, raw: Any) -> Any:
-        await asyncio.sleep(60)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if swallows:
+                return create_error_response("Client disconnected")
+            raise
+
+    messages: list[Message] = [{"type": "http.request", "body": b"{}", "more_body": False}]
 
     async def receive() -> Message:
-        await asyncio.sleep(60)
-        return {"type": "http.disconnect"}
+        if not messages:
+            await asyncio.sleep(60)
+        return messages.pop()
 
     async def cancel() -> None:
         scope: Scope = {"type": "http", "headers": []}
