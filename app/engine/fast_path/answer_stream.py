@@ -15,6 +15,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 STREAM_TYPE = b"text/event-stream; charset=utf-8"
+_ERROR = 'data: {"error"'
 
 
 class AnswerStream:
@@ -49,6 +50,8 @@ class AnswerStream:
         try:
             await self._start(200, STREAM_TYPE)
             async for part in answer:
+                if part.startswith(_ERROR) and (before := middle.taken()):
+                    await self.write(before)  # an error is only seen where a message begins with it
                 middle.add(part.encode())
             await self.write(middle.taken(), more=False)
         finally:

@@ -14,6 +14,7 @@ from vllm.v1.engine import EngineCoreEvent, EngineCoreEventType, FinishReason
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from app.engine.fast_path.direct_stream import DirectStream
+from app.http_edge import ChunkedResponse
 from tests.unit.engine.fast_path.byte_tokenizer import tokens_of
 from tests.unit.engine.fast_path.fast_client import USAGE, texts_of
 from tests.unit.engine.fast_path.recorded_engine import TURNS, Piece, internal_id
@@ -234,6 +235,26 @@ def test_an_engine_that_dies_tells_every_stream() -> None:
         assert text_in(body) == "abc"
         assert b'"error"' in body
         assert body.endswith(b"data: [DONE]\n\n")
+
+    with_served(use)
+
+
+def test_what_is_not_written_yet_stands_before_the_error_and_does_not_hide_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ChunkedResponse, "is_blocked", True)
+
+    async def use(gateway: Served) -> None:
+        async with connected(gateway.port) as connection:
+            connection.ask()
+            name = await gateway.next_request()
+            await gateway.say(name, *pieces_of("abc"))
+            gateway.engine.engine_core.steps.put_nowait(EngineDeadError())
+            body = await connection.answer()
+        assert text_in(body) == "abc"
+        error = json.loads(body.split(b"\n\n")[-3].removeprefix(b"data: "))["error"]
+        assert error["message"] == "The server failed to answer this request."
+        assert gateway.usage[-1].finish_reason == error["code"]
 
     with_served(use)
 
