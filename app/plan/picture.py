@@ -9,7 +9,7 @@ from app.core.memory.units import readable
 
 WIDTH, BAR_TOP, BAR_HEIGHT, LEFT = 860, 60, 56, 30
 LEGEND_TOP, LINE = 150, 24
-COLOURS = ("#33658a", "#f6ae2d", "#f26419", "#8c6bb1", "#55a868", "#d9d9d9")
+COLOURS = ("#33658a", "#f6ae2d", "#f26419", "#8c6bb1", "#c44e52", "#55a868", "#d9d9d9")
 
 
 @dataclass(frozen=True, slots=True)

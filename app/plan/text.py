@@ -141,6 +141,7 @@ def capacity_lines(view: View) -> Iterator[str]:
 def verdict_lines(view: View) -> Iterator[str]:
     if cost := cost_of_choices(view.plan, view.advised, view.given):
         yield cost
+    yield from beyond_positions(view.plan)
     if view.plan.fits:
         yield "It fits." if view.plan.device.is_cpu else f"It fits. {ESTIMATES}"
         return
@@ -150,6 +151,15 @@ def verdict_lines(view: View) -> Iterator[str]:
         yield from (f"  {number}. {fix}" for number, fix in enumerate(view.fixes, 1))
     else:
         yield "No setting makes it fit: a GPU with more memory is needed."
+
+
+def beyond_positions(plan: Plan) -> Iterator[str]:
+    limit = plan.shape.architecture.max_positions
+    if limit is not None and plan.settings.max_model_len > limit:
+        yield (
+            f"config.json has {limit:,} positions (max_position_embeddings): vLLM refuses a longer "
+            "max_model_len, unless it scales them too."
+        )
 
 
 def verdict(plan: Plan) -> str:

@@ -138,6 +138,14 @@ def test_the_picture_is_a_bar_as_long_as_the_memory(tmp_path: Path) -> None:
     tag = "{http://www.w3.org/2000/svg}rect"
     bars = [rect for rect in root.iter(tag) if rect.get("height") == "56"]
     assert sum(float(bar.get("width") or 0) for bar in bars) == pytest.approx(800, abs=0.5)
+    assert len({bar.get("fill") for bar in bars}) == len(bars) == 7
+
+
+def test_a_context_beyond_the_models_positions_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    plan("--vram", "200GiB", "--max-model-len", 131073)
+    assert "config.json has 131,072 positions" in capsys.readouterr().out
+    plan("--vram", "200GiB", "--max-model-len", 131072)
+    assert "config.json has" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
