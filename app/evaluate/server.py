@@ -63,7 +63,8 @@ class EngineChoice:
 
 @contextlib.contextmanager
 def serving(model: Path, choice: EngineChoice) -> Iterator[Endpoint]:
-    """Start the server, wait until it answers, and end it with all its processes."""
+    """Start the server, wait until it answers, and end it with all its processes, also where this
+    process is told to end: in a session of its own, the server would outlive it."""
     port, key = free_port(), secrets.token_urlsafe(24)
     environment = {
         "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -73,6 +74,7 @@ def serving(model: Path, choice: EngineChoice) -> Iterator[Endpoint]:
         "VLLM_NO_USAGE_STATS": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             choice.command(model, port),
@@ -91,6 +93,7 @@ def serving(model: Path, choice: EngineChoice) -> Iterator[Endpoint]:
             raise AppError(f"{error.sentence} The server ended with:\n{tail(log)}") from error
         finally:
             stop(process)
+            signal.signal(signal.SIGTERM, before)
 
 
 def free_port() -> int:

@@ -1,3 +1,5 @@
+import contextlib
+import signal
 import subprocess
 import sys
 import time
@@ -49,8 +51,9 @@ def test_a_server_that_ends_before_it_is_ready_is_told_with_its_last_words(
         pass
 
 
+@pytest.mark.parametrize("is_told_to_end", [False, True])
 def test_the_server_is_ended_with_all_its_processes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_told_to_end: bool
 ) -> None:
     note = tmp_path / "pid"
 
@@ -58,10 +61,16 @@ def test_the_server_is_ended_with_all_its_processes(
         return [sys.executable, "-c", SERVER, str(port), str(note)]
 
     monkeypatch.setattr(EngineChoice, "command", command)
-    with serving(tmp_path, CHOICE) as endpoint:
+    before = signal.getsignal(signal.SIGTERM)
+    ends = pytest.raises(KeyboardInterrupt) if is_told_to_end else contextlib.nullcontext()
+    with ends, serving(tmp_path, CHOICE) as endpoint:
         assert httpx.get(f"{endpoint.url}/health").status_code == 200
         child = int(note.read_text())
         assert is_alive(child)
+        if is_told_to_end:
+            assert signal.getsignal(signal.SIGTERM) is not before
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
     deadline = time.monotonic() + 30
     while is_alive(child) and time.monotonic() < deadline:
         time.sleep(0.05)
