@@ -89,10 +89,11 @@ class Bucket:
         self.level = min(self.level, float(self.room))
 
     def refill(self, now_s: float) -> None:
-        """Bring it up to now. No clock can empty it."""
+        """Bring it up to now. No clock can empty it; one that is set back stops it no longer than
+        for that moment."""
         gained = max(0.0, now_s - self.updated_s) * self.rate
         self.level = min(self.level + gained, float(self.room))
-        self.updated_s = max(now_s, self.updated_s)
+        self.updated_s = now_s
 
     def wait_s(self, amount: int) -> float:
         """Until `amount` can be taken; infinite while it waits for what is held to come back."""
