@@ -210,5 +210,5 @@ def test_cache_salts_keep_tenants_apart_unless_they_share() -> None:
 
 
 def test_durations_are_written_as_openai_writes_them() -> None:
-    written = [as_duration(seconds) for seconds in (0, 0.0204, 2.5, 59.9, 90, 3600)]
-    assert written == ["0ms", "20ms", "2.5s", "59.9s", "1m30s", "60m0s"]
+    written = [as_duration(seconds) for seconds in (0, 0.0204, 2.5, 59.9, 90, 119.7, 3600)]
+    assert written == ["0ms", "20ms", "2.5s", "59.9s", "1m30s", "2m0s", "60m0s"]
