@@ -12,6 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 GENESIS = "0" * 64
+# What sums are made of: a line without them is none of ours.
+_NUMBERS = ("number", "prompt_tokens", "cached_tokens", "completion_tokens")
+_NAMES = ("time", "key", "tenant", "model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,9 @@ def hash_of(line: bytes) -> str:
 def parse_line(line: bytes) -> dict[str, Any]:
     """The fields of a line. Raises ValueError where it is not one of ours."""
     fields = json.loads(line)
-    if not isinstance(fields, dict) or not isinstance(fields.get("number"), int):
+    if not isinstance(fields, dict) or not all(isinstance(fields.get(n), int) for n in _NUMBERS):
+        raise ValueError("not a usage record")
+    if not all(isinstance(fields.get(name), str) for name in _NAMES):
         raise ValueError("not a usage record")
     return fields
 

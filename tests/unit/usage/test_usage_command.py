@@ -38,6 +38,20 @@ def test_an_edited_record_shows(tmp_path: Path, capsys: Captured) -> None:
     assert "record 3 does not fit the one before it" in capsys.readouterr().out
 
 
+def test_a_line_without_its_fields_is_a_fault_and_the_rest_is_summed(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    written(tmp_path, 1, 2)
+    path, lines = lines_of(tmp_path)
+    path.write_bytes(lines[0] + lines[1].replace(b'"completion_tokens"', b'"tokens"'))
+    assert usage(tmp_path, "report") == 1
+    said = capsys.readouterr()
+    assert "broken: r" in said.err
+    assert len(said.out.splitlines()) == 2
+    assert usage(tmp_path, "verify") == 1
+    assert "line 2: not a usage record" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("missing", [0, 1])
 def test_a_missing_record_shows(tmp_path: Path, capsys: Captured, missing: int) -> None:
     written(tmp_path, 1, 2, 3)
