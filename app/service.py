@@ -288,6 +288,8 @@ class Service:
         for listener in self.listeners:
             listener.should_exit = True
         await asyncio.gather(*listening, return_exceptions=True)
+        if self.shared_quota is not None:
+            await self.shared_quota.close()
         if self.settings.tracing.otlp_endpoint is not None:
             await self.flush_spans()
         if self.resources.engine is not None and not self.is_dead():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from app.core.quota import Grant, Owner
-from app.shared_limits.courier import RedisAway, ReplyFuture, Step
+from app.shared_limits.courier import PROBE_INTERVAL_S, RedisAway, ReplyFuture, Step
 from app.shared_limits.ledger import Ledger
 
 logger = logging.getLogger("gateway.limits")
@@ -72,9 +72,11 @@ class Leases:
             with suppress(TimeoutError):
                 await asyncio.wait_for(came_back.wait(), self.ledger.lease_s / RENEWALS_PER_LEASE)
             came_back.clear()
-            with suppress(RedisAway):
+            try:
                 await self.renew()
                 await self.pay()
+            except RedisAway:  # an answer that is an error each time: it counts as back each time
+                await asyncio.sleep(PROBE_INTERVAL_S)
 
     async def renew(self) -> None:
         """Also with nothing to renew: then it shows that Redis answers, and lapses what others

@@ -75,7 +75,13 @@ class RedisQuota:
                     "could be served."
                 ) from None
             return
-        for sentence in await read_dangers(connection):
+        try:
+            async with asyncio.timeout(courier.timeout_s):
+                dangers = await read_dangers(connection)
+        except (RedisError, OSError, TimeoutError):  # it answered before, and may again
+            await courier.disconnect()
+            return
+        for sentence in dangers:
             logger.warning(sentence, extra={"redis": courier.address.shown})
 
     async def keep_up(self) -> None:
