@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import logging
 import sys
@@ -38,7 +39,8 @@ class GrammarTrials:
         self._host: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._pending: dict[int, asyncio.Future[Verdict]] = {}
-        self._remembered: OrderedDict[Key, tuple[float, Verdict]] = OrderedDict()
+        # By digest: the texts of 4,096 requests can be gigabytes.
+        self._remembered: OrderedDict[bytes, tuple[float, Verdict]] = OrderedDict()
         self._running = asyncio.Semaphore(_MAX_RUNNING)
         self._starting = asyncio.Lock()
         self._judging: dict[Key, asyncio.Task[Verdict]] = {}
@@ -79,12 +81,13 @@ class GrammarTrials:
             del self._judging[key]
 
     def _recall(self, key: Key) -> Verdict | None:
-        noted, verdict = self._remembered.get(key, (0.0, None))
+        noted, verdict = self._remembered.get(digest_of(key), (0.0, None))
         return verdict if monotonic() - noted < _REMEMBERED_S else None
 
     def _remember(self, key: Key, verdict: Verdict) -> None:
-        self._remembered[key] = (monotonic(), verdict)
-        self._remembered.move_to_end(key)
+        digest = digest_of(key)
+        self._remembered[digest] = (monotonic(), verdict)
+        self._remembered.move_to_end(digest)
         while len(self._remembered) > _MAX_REMEMBERED:
             self._remembered.popitem(last=False)
 
@@ -156,6 +159,10 @@ class GrammarTrials:
         )
         sentence = f"To compile {where} {reason}; simplify it."
         return InvalidRequest(sentence, param=where, code="schema_too_complex")
+
+
+def digest_of(key: Key) -> bytes:
+    return hashlib.sha256(repr(key).encode()).digest()
 
 
 def trial_job(client: Any, deadline_s: float) -> Job:

@@ -1,9 +1,11 @@
 """Constraints tried out in a process of their own, on the compiler that the engine uses."""
 
 import asyncio
+import gc
 import os
 import signal
 import warnings
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -107,3 +109,20 @@ def test_the_same_constraint_is_compiled_once() -> None:
 def hosts() -> list[psutil.Process]:
     children = psutil.Process(os.getpid()).children()
     return [child for child in children if "app.engine.grammar_host" in child.cmdline()]
+
+
+def test_a_verdict_is_remembered_and_its_text_is_not() -> None:
+    async def use(trials: GrammarTrials) -> None:
+        constraint = Constraint("json", '{"type": "integer"}', "format")
+        text = weakref.ref(constraint)
+        await trials.check([constraint])
+        del constraint
+        await asyncio.sleep(0)
+        gc.collect()
+        assert text() is None
+        await trials.stop()  # what is remembered needs no host
+        trials.job = Job("", 0)
+        await trials.check([Constraint("json", '{"type": "integer"}', "format")])
+        assert trials._host is None
+
+    with_trials(use)
