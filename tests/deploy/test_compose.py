@@ -151,14 +151,26 @@ def test_every_variable_of_a_gateway_is_a_setting() -> None:
         from_variables(name, known)
 
 
-def test_the_password_of_redis_reaches_the_gateway_by_its_url_and_redis_as_a_secret() -> None:
-    services, secrets = compose()["services"], compose()["secrets"]
+def test_no_read_only_service_has_a_secret_or_config_that_is_no_file() -> None:
+    """Compose copies those into the container, and does not start one that is read-only."""
+    document = compose()
+    for name, service in services():
+        for kind in ("secrets", "configs"):
+            for each in service.get(kind, []) if service.get("read_only") else []:
+                source = each if isinstance(each, str) else each["source"]
+                assert "file" in document[kind][source], (name, source)
+
+
+def test_the_password_of_redis_reaches_the_gateway_by_its_url_and_redis_by_the_same_variable() -> (
+    None
+):
+    services = compose()["services"]
     url = services["gateway"]["environment"]["GATEWAY_LIMITS_REDIS_URL"]
-    variable = secrets["redis_password"]["environment"]
+    variable = "REDIS_PASSWORD"
     assert url == f"${{{variable}:+redis://:${{{variable}}}@redis:6379/0}}"
     redis = services["redis"]
-    assert "ports" not in redis and "environment" not in redis
-    assert redis["secrets"] == ["redis_password"]
+    assert "ports" not in redis
+    assert redis["environment"] == {variable: f"${{{variable}:-}}"}
     assert {"--appendonly", "noeviction"} <= set(redis["command"][-1].split())
     assert services["gateway"]["depends_on"]["redis"]["required"] is False
 
@@ -166,13 +178,15 @@ def test_the_password_of_redis_reaches_the_gateway_by_its_url_and_redis_as_a_sec
 def test_the_command_of_redis_starts_one_that_wants_the_password(tmp_path: Path) -> None:
     """The real one, by the very command; only the paths and the port are others."""
     server = find_redis()
-    (tmp_path / "password").write_text("of-this-test")
     (tmp_path / "data").mkdir()
     shell, option, script = compose()["services"]["redis"]["command"]
     script = script.replace("$$", "$").replace("redis-server", server, 1)
-    script = script.replace("/run/secrets/redis_password", str(tmp_path / "password"))
     script = script.replace("/data", f"{tmp_path}/data --port {(port := free_port())}")
-    process = subprocess.Popen([shell, option, script], env=os.environ | library_path())
+    variables = os.environ | library_path()
+    unset = subprocess.run([shell, option, script], env=variables, capture_output=True, timeout=20)
+    assert unset.returncode and b"REDIS_PASSWORD" in unset.stderr
+    variables |= {"REDIS_PASSWORD": "of-this-test"}
+    process = subprocess.Popen([shell, option, script], env=variables)
     try:
         client = redis.Redis(port=port, password="of-this-test")
         wait_for_redis(client, process)
