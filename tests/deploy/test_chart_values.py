@@ -69,6 +69,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {**KEYS, "monitoring": {"serviceMonitor": {"enabled": True}}},
         "networkPolicy.monitoring",
     ),
+    "an autoscaler without series": (
+        {**KEYS, "cache": {"type": "emptyDir"}, "autoscaling": {"kind": "hpa"}},
+        "networkPolicy.monitoring",
+    ),
     "GPUs counted twice": (
         {**KEYS, "resources": {"limits": {"nvidia.com/gpu": "2"}}},
         "is set by gpu.count",

@@ -53,8 +53,8 @@
 {{- fail "httpRoute.parents: which Gateway is the route for?" -}}
 {{- end -}}
 {{- if .Values.networkPolicy.enabled -}}
-{{- if and (or .Values.monitoring.serviceMonitor.enabled .Values.inferencePool.enabled) (not .Values.networkPolicy.monitoring) -}}
-{{- fail "networkPolicy.monitoring: name the peers that read /metrics (Prometheus, the endpoint picker); nobody is let in." -}}
+{{- if and (or .Values.monitoring.serviceMonitor.enabled .Values.inferencePool.enabled (ne .Values.autoscaling.kind "none")) (not .Values.networkPolicy.monitoring) -}}
+{{- fail "networkPolicy.monitoring: name the peers that read /metrics (Prometheus, which an autoscaler asks too, or the endpoint picker); nobody is let in." -}}
 {{- end -}}
 {{- if and .Values.sharedLimits.redisSecret (not .Values.networkPolicy.redis.peers) -}}
 {{- fail "networkPolicy.redis.peers: where is Redis? Without a peer nothing is let out to it, and the pods would end with code 4." -}}
