@@ -24,7 +24,7 @@ SCALE_NAMES = ("weight_scale", "weight_scale_inv", "scales")
 # with few repetitions, cannot take exponentially long.
 REPEATED_GROUP = re.compile(r"\)\s*[*+?{]")
 MAX_REPETITIONS = 4
-LAYER_NUMBER = re.compile(r"\.layers\.(\d{1,5})\.")
+LAYER_NUMBER = re.compile(r"\.(?:layers|h)\.(\d{1,5})\.")  # GPT-2, Falcon: `h`
 
 
 @dataclass(frozen=True, slots=True)

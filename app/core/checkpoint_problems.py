@@ -11,6 +11,8 @@ from app.core.checkpoint_scheme import SchemeName
 SHOWN = 3  # names in a sentence; a checkpoint that is wrong is often wrong in every layer
 FLOATS = {"BF16", "F16", "F32", "F8_E8M0"}
 OUTPUT_LAYER = "lm_head"
+# Families whose embeddings are not tied where config.json is silent (transformers' defaults).
+UNTIED = {"llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "phi3"}
 
 
 class Severity(StrEnum):
@@ -86,7 +88,10 @@ def check_layer_numbers(checkpoint: Checkpoint, layers: list[Layer]) -> Iterator
         yield from error(f"{count} layers have no weights", (str(number) for number in lacking))
     tied = checkpoint.architecture.tied_embeddings
     if not tied and not any(layer.name.endswith(OUTPUT_LAYER) for layer in layers):
-        yield from error("There is no lm_head, and the embeddings are not tied")
+        if checkpoint.architecture.model_type in UNTIED:
+            yield from error("There is no lm_head, and the embeddings are not tied")
+        else:
+            yield from warning("There is no lm_head, and config.json does not say that it is tied")
 
 
 def check_layers(checkpoint: Checkpoint, layers: list[Layer]) -> Iterator[Problem]:

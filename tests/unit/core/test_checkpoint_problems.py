@@ -113,6 +113,21 @@ def test_patterns_that_could_take_forever_are_not_tried(expression: str) -> None
     assert not is_simple(expression)
 
 
+def test_a_family_that_ties_by_itself_is_not_called_broken(tmp_path: Path) -> None:
+    """Gemma's config.json leaves out what is its default, and its files have no lm_head."""
+    tensors = model_tensors()
+    del tensors["lm_head.weight"]
+    found = problems(tmp_path, tensors, model_type="gemma2", tie_word_embeddings=None)
+    assert [problem.severity for problem in found] == [Severity.WARNING]
+    assert "no lm_head" in found[0].sentence
+
+
+def test_layers_of_older_families_are_counted_too(tmp_path: Path) -> None:
+    plain = model_tensors(quantized=False)
+    older = {name.replace("model.layers.", "transformer.h."): kind for name, kind in plain.items()}
+    assert problems(tmp_path, older, quantization_config=None) == []
+
+
 def test_static_activations_are_worse_and_without_their_scales_wrong(tmp_path: Path) -> None:
     static = group("input_activations", dynamic=False, strategy="tensor")
     scales: Tensors = {
