@@ -1,6 +1,6 @@
 """vLLM's engine client, with an eye on what each request asks for and uses."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from typing import Any
 
@@ -61,6 +61,25 @@ class MeteredAsyncLLM(AsyncLLM):  # type: ignore[misc]
             prompt, params, request_id, **options
         )
         return outputs
+
+    async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:
+        """As vLLM's. Who leaves before an answer comes whole has had its tokens computed."""
+        meter = current_meter.get()
+        if meter is not None and internal and isinstance(request_id, str):
+            meter.count(num_unseen(self.output_processor, request_id))
+        await super().abort(request_id, internal)
+
+
+def num_unseen(processor: Any, request_id: str) -> int:
+    """Tokens of what runs for a request that would only be told at its end."""
+    parent = processor.parent_requests.get(request_id)
+    ids = (request_id,) if parent is None else parent.child_requests
+    states = [state for each in ids if (state := processor.request_states.get(each)) is not None]
+    return sum(
+        state.detokenizer.num_output_tokens()
+        for state in states
+        if state.output_kind is RequestOutputKind.FINAL_ONLY
+    )
 
 
 def bound_completion(meter: Meter, ticket: Ticket, params: SamplingParams, room: int) -> int:

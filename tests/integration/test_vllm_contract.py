@@ -167,6 +167,15 @@ def test_what_a_direct_stream_does_is_all_that_vllm_does_for_a_token() -> None:
     assert "finished, delta" in source_of(f"{STATE_OF_REQUEST}._new_completion_output")
 
 
+def test_an_abort_names_a_request_or_the_parent_of_its_sequences() -> None:
+    generate = source_of("vllm.v1.engine.async_llm:AsyncLLM.generate")
+    assert "await self.abort(q.request_id, internal=True)" in generate
+    abort = source_of("vllm.v1.engine.output_processor:OutputProcessor.abort_requests")
+    assert "self.request_states.pop(request_id, None)" in abort
+    assert "self.parent_requests.get(request_id)" in abort
+    assert "list(parent.child_requests)" in abort
+
+
 def test_an_engines_output_has_the_fields_that_tell_whether_it_is_text_alone() -> None:
     """A new field has to be looked at: may it come in the middle of a plain stream?"""
     fields = set(resolve_name("vllm.v1.engine:EngineCoreOutput").__struct_fields__)
