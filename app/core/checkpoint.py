@@ -198,8 +198,8 @@ def parse_architecture(config: dict[str, Any], where: str) -> Architecture:
     theta = rope.get("rope_theta", facts.values.get("rope_theta"))
     scaling = rope.get("rope_type", rope.get("type"))
     return Architecture(
-        name=str(names[0]) if isinstance(names, list) and names else "unknown",
-        model_type=str(facts.values.get("model_type", "unknown")),
+        name=facts.name(names[0]) if isinstance(names, list) and names else "unknown",
+        model_type=facts.name(facts.values.get("model_type", "unknown")),
         num_layers=facts.count("num_hidden_layers", MAX_LAYERS),
         hidden_size=hidden_size,
         intermediate_size=facts.count_or("intermediate_size", None),
@@ -229,6 +229,10 @@ class Facts:
         if type(value) is not int or not 0 < value <= most:
             raise CheckpointError(f"{self.where} has no usable {key}: {str(value)[:40]}.")
         return value
+
+    def name(self, value: Any) -> str:
+        """Fit for a terminal: a stranger's text may hold control characters."""
+        return "".join(char for char in str(value)[:100] if char.isprintable())
 
     def share(self, key: str, parts: int) -> int:
         share = self.count(key) // parts

@@ -13,7 +13,12 @@ NUMBER = re.compile(r"\.layers\.\d+")
 
 def render(report: Report) -> str:
     blocks = (head(report), layer_table(report), kernel_table(report), problem_list(report))
-    return "\n\n".join("\n".join(block) for block in blocks)
+    return printable("\n\n".join("\n".join(block) for block in blocks))
+
+
+def printable(text: str) -> str:
+    """Without a stranger's control characters, which a terminal would obey."""
+    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
 
 
 def head(report: Report) -> Iterator[str]:

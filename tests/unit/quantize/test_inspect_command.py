@@ -7,6 +7,7 @@ import pytest
 from app.__main__ import main
 from app.quantize.inspection.text import ranges
 from tests.unit.core.checkpoint_files import (
+    W8A8,
     header_of,
     layer_tensors,
     model_tensors,
@@ -141,3 +142,17 @@ def test_an_unquantized_shard_under_a_w8a8_config_is_an_error(
     assert status == 3
     assert "Not quantized, and not on the ignore list" in text
     assert "and 11 more" in text
+
+
+def test_a_strangers_control_characters_do_not_reach_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ignore = ["lm_head", "\x1b]0;title\x07"]
+    changes: dict[str, Any] = {
+        "architectures": ["\x1b[31mLlama"],
+        "quantization_config": {**W8A8, "ignore": ignore},
+    }
+    status, text = inspect(write_checkpoint(tmp_path, **changes), capsys)
+    assert status == 0
+    assert text.replace("\n", "").isprintable()
+    assert "[31mLlama" in text
