@@ -62,6 +62,7 @@ _MEANINGS = {
     500: "The server failed",
     501: "Not served: nothing is stored",
     503: "Not now; see Retry-After",
+    504: "The request's deadline passed while it was worked on",
 }
 
 
@@ -111,7 +112,7 @@ def describe_answers(operation: Schema, route: Route) -> None:
     if route.needs_engine:
         statuses += [404, 500, 503]
     if route.method == "POST" and route.needs_engine:
-        statuses += [400, 408, 413, 415, 429]
+        statuses += [400, 408, 413, 415, 429, 504]
     if route.template.startswith("/v1/responses/"):
         statuses += [501]
     good = {code: answer for code, answer in operation["responses"].items() if code == "200"}

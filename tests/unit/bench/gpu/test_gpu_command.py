@@ -60,6 +60,19 @@ def test_a_mode_that_fails_is_named_and_the_next_one_is_measured(
     assert "- bf16: The engine ended" in capsys.readouterr().out
 
 
+def test_without_ceilings_the_modes_are_measured_all_the_same(
+    options: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(offline_engine, "CEILINGS", (sys.executable, "-c", "raise SystemExit(1)"))
+    assert main([*options, "--modes", "int8", "--sequences", "4"]) == 1
+    kinds = [line["kind"] for line in read_journal(tmp_path / "results.jsonl")]
+    assert kinds[:2] == ["loaded", "case"] and "failed" not in kinds
+    assert "ceilings could not be measured" in capsys.readouterr().out
+
+
 def test_no_engine_is_started_when_the_time_is_over(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
