@@ -95,7 +95,7 @@ def test_a_reader_that_never_reads_costs_no_memory_and_is_forgotten_when_it_leav
     wait_for(lambda: server.num_in_flight() == 0, "the streams go on for nobody")
     table.add(
         f"{NUM_READERS} endless streams whose readers never read",
-        clients="wait as long as they like; others are answered",
+        clients="wait, for `server.send_timeout_s` at most; others are answered",
         service="stops producing for them: less than 64 MiB; forgets them when they leave",
         over_s=time.monotonic() - begun,
     )
