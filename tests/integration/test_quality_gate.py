@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.core.checkpoint import digest_checkpoint
+from app.core.errors import CheckpointError, StartError
 from app.core.quality import FILE, VERSION
 from tests.integration.gateway_process import ROOT, command, environment, write_keys
 
@@ -47,9 +48,9 @@ def serve(checkpoint: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def assert_refused(checkpoint: Path, reason: str) -> None:
+def assert_refused(checkpoint: Path, reason: str, exit_code: int = StartError.exit_code) -> None:
     finished = serve(checkpoint)
-    assert finished.returncode == 4, finished.stderr
+    assert finished.returncode == exit_code, finished.stderr
     assert reason in finished.stderr
     assert "Traceback" not in finished.stderr
 
@@ -70,3 +71,10 @@ def test_a_checkpoint_that_changed_after_its_report_is_not_served(checkpoint: Pa
     data[-1] ^= 1
     shard.write_bytes(data)
     assert_refused(checkpoint, "belongs to another checkpoint")
+
+
+def test_a_truncated_checkpoint_is_not_served_whatever_its_report_says(checkpoint: Path) -> None:
+    shard = checkpoint / "model.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-1000])
+    write_report(checkpoint, 100.0)
+    assert_refused(checkpoint, "model.safetensors is truncated", CheckpointError.exit_code)
