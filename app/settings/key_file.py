@@ -187,11 +187,13 @@ def editing(path: Path) -> Iterator[Draft]:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
+    """Write a file, whole or not at all, that only its owner can read, or who can read the one that
+    it replaces: the service may run as another user than the one who edits."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
+            keep_readers(path, handle)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -200,3 +202,11 @@ def write_private(path: Path, text: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             Path(temporary).unlink()
         raise
+
+
+def keep_readers(path: Path, handle: int) -> None:
+    """Owner and mode of `path`, where there is one and they can be given to another file."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        old = path.stat()
+        os.fchown(handle, old.st_uid, old.st_gid)
+        os.fchmod(handle, old.st_mode & 0o777)

@@ -129,3 +129,12 @@ def test_the_local_key_is_made_once_and_kept_private(tmp_path: Path) -> None:
     secret_file.chmod(0o644)
     with pytest.raises(SettingsError, match="chmod 600"):
         ensure_local_key(secret_file, keys_file)
+
+
+def test_an_edited_file_can_be_read_by_whom_it_could_be_read(tmp_path: Path) -> None:
+    """A service that runs as another user than the one who edits would lose its keys else."""
+    path = tmp_path / "keys.yaml"
+    assert main(["keys", "create", "a", "--file", str(path)]) == 0
+    path.chmod(0o640)
+    assert main(["keys", "rotate", "a", "--file", str(path)]) == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
