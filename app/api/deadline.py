@@ -23,11 +23,12 @@ class Deadline:
         self._now = asyncio.get_running_loop().time
         self._at_s = self._now() + left_s
         self._giving_up = asyncio.timeout_at(self._at_s + _GRACE_S)
-        self._is_whole_answer = self._is_answered = False
+        self._is_whole_answer = self._is_answered = self._was_ended = False
 
     @property
     def _is_late(self) -> bool:
-        return self._now() >= self._at_s and not self._is_whole_answer
+        """A timer may fire a little before the clock says so; who was told to end is late."""
+        return (self._was_ended or self._now() >= self._at_s) and not self._is_whole_answer
 
     async def run(self, app: ASGIApp, scope: Scope, expire: Callable[[], RequestError]) -> None:
         """Raises what `expire` makes where the deadline has passed before the answer was whole."""
@@ -45,6 +46,7 @@ class Deadline:
             async with asyncio.timeout_at(self._at_s):
                 return await self._receive()
         except TimeoutError:
+            self._was_ended = True
             return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:

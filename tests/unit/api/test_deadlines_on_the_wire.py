@@ -11,8 +11,11 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
 
+from app.api.deadline import Deadline
 from app.core.admission import Admission
+from app.core.deadlines import DeadlineExceeded
 from app.core.keys import KeyRing, digest_of, make_key
 from app.core.quota import QuotaBook
 from app.core.usage import UsageRecord
@@ -200,3 +203,28 @@ def test_a_timeout_that_is_none_is_a_400_that_names_it(
     answer = asyncio.run(served.client().post(path, json=BODY, headers=headers))
     assert answer.status_code == 400
     assert "x-request-timeout-ms" in answer.json()["error"]["message"]
+
+
+def test_a_timer_that_fires_a_moment_early_is_no_client_that_left() -> None:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        await asyncio.sleep(30)
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def app(_: Scope, receive: Receive, send: Send) -> None:
+        assert (await receive())["type"] == "http.disconnect"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def run() -> None:
+        deadline = Deadline(receive, send, 0.01)
+        begun_s = asyncio.get_running_loop().time()
+        deadline._now = lambda: begun_s  # a clock that has not got there yet
+        await deadline.run(app, {"type": "http"}, lambda: DeadlineExceeded("too late"))
+
+    with pytest.raises(DeadlineExceeded):
+        asyncio.run(run())
+    assert not sent
