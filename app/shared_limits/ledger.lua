@@ -42,12 +42,17 @@ local function room(bucket, held)
   return math.max(0, bucket.capacity - held)
 end
 
-local function refill(bucket, held)
-  if bucket then
-    local gained = math.max(0, now - bucket.at) * bucket.capacity / MINUTE_S
-    bucket.level = math.min(bucket.level + gained, room(bucket, held))
-    bucket.at = math.max(now, bucket.at)
+local function refill(key, bucket, held)
+  if not bucket then
+    return
   end
+  if now < bucket.at then -- the clock was set back; kept, so that the refill goes on from here
+    bucket.at = now
+    changed[key] = true
+  end
+  local gained = (now - bucket.at) * bucket.capacity / MINUTE_S
+  bucket.level = math.min(bucket.level + gained, room(bucket, held))
+  bucket.at = now
 end
 
 local function account_of(key)
@@ -55,8 +60,8 @@ local function account_of(key)
     local packed = redis.call('GET', key)
     local account = packed and cmsgpack.unpack(packed)
       or { running = 0, waiting = 0, reserved = 0, day = today, day_tokens = 0, mean_s = FIRST_GUESS_S }
-    refill(account.requests, account.waiting)
-    refill(account.tokens, account.reserved)
+    refill(key, account.requests, account.waiting)
+    refill(key, account.tokens, account.reserved)
     if today > account.day then
       account.day, account.day_tokens = today, 0
     end
@@ -310,7 +315,7 @@ end
 function steps.settle()
   local grant = grant_of(id)
   if grant and not grant.is_void then
-    close(grant, tonumber(ARGV[4]))
+    close(grant, grant.is_revived and 0 or tonumber(ARGV[4]))
     for _, key in ipairs(grant.owners) do
       local account = account_of(key)
       account.mean_s = account.mean_s + NEW_SHARE * (math.max(0, now - grant.opened) - account.mean_s)
@@ -346,7 +351,8 @@ function steps.renew()
   return answer('done', unpack(unknown))
 end
 
--- A request that runs although its lease lapsed counts as running again; its tokens were counted.
+-- A request that runs although its lease lapsed counts as running again; its tokens were counted when
+-- the lease lapsed, and are not counted again at its end.
 function steps.revive()
   if not grant_of(id) then
     local owners = owner_keys()
@@ -355,7 +361,7 @@ function steps.revive()
       account.running = account.running + 1
       changed[key] = true
     end
-    keep(id, { owners = owners, tokens = 0, day = today, opened = now, started = true })
+    keep(id, { owners = owners, tokens = 0, day = today, opened = now, started = true, is_revived = true })
   end
   return answer('done')
 end
