@@ -110,13 +110,13 @@ def test_a_reservation_outlives_a_restart_and_what_ends_meanwhile_is_done_later(
         shared.set_time(START_S)
         async with shared.running(timeout_s=TIMEOUT_S) as store:
             runs, ends = await admitted(store, 50, who), await admitted(store, 30, who)
+            shared.set_time(START_S + 10 * LEASE_S)  # what it will find when it comes back
             own_server.stop(signal.SIGKILL)
             with pytest.raises(Unavailable) as refused:
                 await store.reserve(who, 1)
             assert refused.value.code == "limits_unavailable"
             await store.settle(ends, 0)
             own_server.start()
-            shared.set_time(START_S + 10 * LEASE_S)  # it was away for ten leases
             await wait_until(lambda: not store.leases.owed and store.describe()["reachable"])
             with pytest.raises(QuotaExceeded):
                 await store.reserve(who, 51)
