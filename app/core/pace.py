@@ -17,14 +17,17 @@ class Pace:
         self._clock = clock
         self._fading = 1 - 1 / _LEAST_ENDS
         self._num_ends = 0.0
+        self._num_unmeasured = 1
         self._busy_s = 0.0
         self._since_s: float | None = None
         self._prefills_s: deque[float] = deque(maxlen=_NUM_PREFILLS)
         self.prefill_s = 0.0
 
     def remember(self, num_places: int) -> None:
-        """Requests that began together end together: a mean has to span more than one round."""
+        """Requests that began together end together: a mean has to span more than one round, and
+        the first end of the first round says nothing, as the others follow at once."""
         self._fading = 1 - 1 / max(_LEAST_ENDS, 2 * num_places)
+        self._num_unmeasured = num_places
 
     def note_demand(self) -> None:
         """There is more than the engine can take: a request waits, or was refused for it."""
@@ -37,6 +40,7 @@ class Pace:
         if self._since_s is not None:
             self._busy_s = self._busy_s * self._fading + now_s - self._since_s
             self._num_ends = self._num_ends * self._fading + 1
+            self._num_unmeasured = max(0, self._num_unmeasured - 1)
         self._since_s = now_s if has_demand else None
 
     def note_prefill(self, took_s: float) -> None:
@@ -47,9 +51,9 @@ class Pace:
 
     @property
     def gap_s(self) -> float | None:
-        """Seconds from one end to the next; None as long as nothing was measured. It grows while
+        """Seconds from one end to the next; None as long as no round was measured. It grows while
         none comes."""
-        if not self._num_ends:
+        if self._num_unmeasured:
             return None
         mean_s = self._busy_s / self._num_ends
         if self._since_s is None:

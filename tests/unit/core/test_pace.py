@@ -52,6 +52,16 @@ def test_bursts_of_ends_are_averaged_over_more_than_one_round(clock: Clock) -> N
     assert pace.gap_s == pytest.approx(0.1, rel=0.25)
 
 
+def test_the_first_end_of_the_first_round_says_nothing(clock: Clock) -> None:
+    pace = Pace(clock)
+    pace.remember(8)
+    pace.note_demand()
+    end(pace, clock, 1, 10.0)
+    assert pace.gap_s is None
+    end(pace, clock, 7, 0.0)
+    assert pace.gap_s == pytest.approx(10 / 8, rel=0.25)
+
+
 def test_the_estimate_grows_while_no_end_comes_and_follows_a_faster_engine(clock: Clock) -> None:
     pace = Pace(clock)
     pace.note_demand()
