@@ -298,7 +298,7 @@ def test_every_error_class_of_vllm_has_its_answer() -> None:
         (ValueError("bad"), 400),
         (TypeError("bad"), 400),
         (OverflowError("bad"), 400),
-        (NotImplementedError("no"), 501),
+        (NotImplementedError("no"), 501),  # vLLM's for a parameter that this model cannot have
         (jinja2.TemplateError("bad"), 400),
         (RuntimeError("inside"), 500),
         (KeyError("inside"), 500),

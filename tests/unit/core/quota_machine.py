@@ -65,7 +65,8 @@ class Used:
 
 
 class QuotaMachine(RuleBasedStateMachine):
-    """A subclass has the store, its clock, and a look into its counters."""
+    """A subclass has the store, its clock, and a look into its counters: the three that raise
+    NotImplementedError here. No ABC, as a state machine has a metaclass of its own."""
 
     def __init__(self) -> None:
         super().__init__()
