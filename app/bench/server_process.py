@@ -41,7 +41,12 @@ class ServerPlan:
 
 
 class ServerProcess:
-    """Runs in a session of its own, so that its processes can be found and ended together."""
+    """Runs in a process group of its own, so that its processes can be found and ended together.
+
+    Not in a session of its own: Linux gives each session's processes a share of the CPUs of their
+    own (autogroup), and clients in the other one stood still for as long as the server's engine
+    was busy, on two cores for seconds.
+    """
 
     def __init__(self, plan: ServerPlan, log: Path) -> None:
         self.plan = plan
@@ -57,7 +62,7 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
+                process_group=0,
             )
         return self
 
@@ -68,7 +73,7 @@ class ServerProcess:
         trace: TracebackType | None,
     ) -> None:
         for sign in (signal.SIGTERM, signal.SIGKILL):
-            for pid in session_processes(self.root_pid):
+            for pid in group_processes(self.root_pid):
                 signal_process(pid, sign)
             if self.has_ended(STOP_S):
                 return
@@ -83,7 +88,7 @@ class ServerProcess:
         """Whether all its processes are gone within the time."""
         give_up_s = time.monotonic() + timeout_s
         while time.monotonic() < give_up_s:
-            if not session_processes(self.root_pid):
+            if not group_processes(self.root_pid):
                 if self._process is not None:
                     self._process.wait()  # it has ended; the kernel keeps it until it is asked
                 return True
@@ -111,36 +116,36 @@ class ServerProcess:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        return tuple(session_processes(self.root_pid))
+        return tuple(group_processes(self.root_pid))
 
     @property
     def api_pids(self) -> tuple[int, ...]:
         if self.plan.api_command is None:
             return (self.root_pid,)
-        commands = session_processes(self.root_pid)
+        commands = group_processes(self.root_pid)
         return tuple(pid for pid, command in commands.items() if command == self.plan.api_command)
 
 
-def session_processes(session: int) -> dict[int, str]:
-    """Processes of the session and their commands; those that have ended are left out."""
+def group_processes(group: int) -> dict[int, str]:
+    """Processes of the group and their commands; those that have ended are left out."""
     found = {}
     for folder in PROC.iterdir():
         if folder.name.isdigit() and (status := read_status(folder)):
             command, state, at = status
-            if at == session and state != "Z":
+            if at == group and state != "Z":
                 found[int(folder.name)] = command
     return found
 
 
 def read_status(folder: Path) -> tuple[str, str, int] | None:
-    """Command, state and session of a process; None if it has just ended."""
+    """Command, state and process group of a process; None if it has just ended."""
     try:
         stat = (folder / "stat").read_text()
     except OSError:
         return None
     head, _, rest = stat.rpartition(")")
     fields = rest.split()
-    return head.partition("(")[2], fields[0], int(fields[3])
+    return head.partition("(")[2], fields[0], int(fields[2])
 
 
 def signal_process(pid: int, sign: signal.Signals) -> None:

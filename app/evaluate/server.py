@@ -64,7 +64,7 @@ class EngineChoice:
 @contextlib.contextmanager
 def serving(model: Path, choice: EngineChoice) -> Iterator[Endpoint]:
     """Start the server, wait until it answers, and end it with all its processes, also where this
-    process is told to end: in a session of its own, the server would outlive it."""
+    process is told to end: in a group of its own, the server would outlive it."""
     port, key = free_port(), secrets.token_urlsafe(24)
     environment = {
         "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -81,7 +81,7 @@ def serving(model: Path, choice: EngineChoice) -> Iterator[Endpoint]:
             env=environment,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            process_group=0,
         )
         try:
             endpoint = Endpoint(f"http://127.0.0.1:{port}", key)

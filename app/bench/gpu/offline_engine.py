@@ -86,7 +86,7 @@ class OfflineEngine:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                start_new_session=True,
+                process_group=0,
             )
         self._reader = threading.Thread(target=self._read, args=(self._process.stdout,))
         self._reader.start()
@@ -103,7 +103,7 @@ class OfflineEngine:
         if error is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_S)
-        with contextlib.suppress(ProcessLookupError):  # its own session: the engine core too
+        with contextlib.suppress(ProcessLookupError):  # its own group: the engine core too
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._reader.join()

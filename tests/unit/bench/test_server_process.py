@@ -11,7 +11,7 @@ from app.bench.server_process import (
     ServerPlan,
     ServerProcess,
     free_port,
-    session_processes,
+    group_processes,
 )
 
 SERVE = """
@@ -75,7 +75,7 @@ def test_servers_end_with_a_comparison_that_is_ended(tmp_path: Path) -> None:
     with subprocess.Popen(arguments, cwd=root, stdout=subprocess.PIPE, text=True) as comparison:
         assert comparison.stdout is not None
         server_pid = int(comparison.stdout.readline())
-        assert session_processes(server_pid)
+        assert group_processes(server_pid)
         comparison.terminate()
         assert comparison.wait(60) == 143
-    assert not session_processes(server_pid)
+    assert not group_processes(server_pid)
