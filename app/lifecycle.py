@@ -36,19 +36,28 @@ class Steps:
     kill: Callable[[], None]
 
 
+@dataclass(frozen=True)
+class Farewell:
+    """How long new requests are still taken once the service is told to end, and how long what
+    runs then may go on."""
+
+    delay_s: float
+    drain_timeout_s: float
+
+
 class Lifecycle:
     def __init__(
-        self, state: ServiceState, steps: Steps, heartbeat: Heartbeat, drain_timeout_s: float
+        self, state: ServiceState, steps: Steps, heartbeat: Heartbeat, farewell: Farewell
     ) -> None:
         self.state, self.steps, self.heartbeat = state, steps, heartbeat
-        self.drain_timeout_s = drain_timeout_s
+        self.farewell = farewell
         self.exit_code = EXIT_OK
         self._termination = asyncio.Event()
         self._hurry = asyncio.Event()
         self._fullness = Steady()
 
     def terminate(self) -> None:
-        """SIGTERM or SIGINT: drain; the second time: stop draining."""
+        """SIGTERM or SIGINT: leave and drain; the second time: end at once."""
         (self._hurry if self._termination.is_set() else self._termination).set()
 
     async def run(self) -> None:
@@ -62,7 +71,7 @@ class Lifecycle:
             return
         loading.result()
         beating = asyncio.create_task(self.heartbeat.run())
-        failure = await self._serve() or await self._drain()
+        failure = await self._serve() or await self._leave() or await self._drain()
         if failure is not None:
             await self._fail(failure)
         beating.cancel()
@@ -104,15 +113,27 @@ class Lifecycle:
             self.state.enter(Phase.SATURATED if is_full else Phase.READY)
         return None
 
+    async def _leave(self) -> Phase | None:
+        """Not ready any more, so that nothing more is sent here; what still comes is taken."""
+        if not self.farewell.delay_s:
+            return None
+        self.state.enter(Phase.LEAVING)
+        logger.info("leaving", extra={"for_s": self.farewell.delay_s})
+        return await self._watch(self.farewell.delay_s, lambda: False)
+
     async def _drain(self) -> Phase | None:
-        """No new requests; the running ones may finish, for drain_timeout_s at most."""
+        """No new requests; the running ones may finish."""
         self.state.enter(Phase.DRAINING)
         logger.info("draining", extra={"running": self.state.num_running})
-        deadline = monotonic() + self.drain_timeout_s
+        return await self._watch(self.farewell.drain_timeout_s, lambda: not self.state.num_running)
+
+    async def _watch(self, at_most_s: float, is_over: Callable[[], bool]) -> Phase | None:
+        """Until it is over, the time is, or the service is hurried (None); or the engine fails."""
+        deadline = monotonic() + at_most_s
         async for passed_s in ticks(DRAIN_INTERVAL_S, self._hurry):
             if failure := self._failure(passed_s):
                 return failure
-            if not self.state.num_running or monotonic() >= deadline or self._hurry.is_set():
+            if is_over() or monotonic() >= deadline or self._hurry.is_set():
                 return None
         return None
 

@@ -16,7 +16,7 @@ from app.core.errors import AppError, StartError
 from app.core.logs import configure_logging
 from app.core.preflight import check_model
 from app.engine.processes import kill_children
-from app.lifecycle import Lifecycle, Steps
+from app.lifecycle import Farewell, Lifecycle, Steps
 from app.server import on_termination
 from app.service import Service, redis_address, wanted_scheme
 from app.settings.loading import EffectiveSettings, Sources, load_settings
@@ -93,12 +93,12 @@ def choose_profile() -> tuple[str, str]:
 
 async def serve(effective: EffectiveSettings, local_key: str | None) -> int:
     """Run the service to its end; returns the exit code."""
-    service = Service(effective.settings)
+    service, server = Service(effective.settings), effective.settings.server
     lifecycle = Lifecycle(
         service.state,
         Steps(service.load, service.connect, service.is_dead, service.is_full, service.kill),
         service.heartbeat,
-        effective.settings.server.drain_timeout_s,
+        Farewell(server.drain_delay_s, server.drain_timeout_s),
     )
     on_termination(lifecycle.terminate)
     if effective.note:

@@ -11,6 +11,7 @@ class Phase(StrEnum):
     LOADING = "loading"
     READY = "ready"
     SATURATED = "saturated"
+    LEAVING = "leaving"
     DRAINING = "draining"
     ENGINE_DEAD = "engine_dead"
     HUNG = "hung"
@@ -21,8 +22,9 @@ _FAILED = {Phase.ENGINE_DEAD, Phase.HUNG}
 _NEXT = {
     Phase.STARTING: {Phase.LOADING, Phase.DRAINING},
     Phase.LOADING: {Phase.READY, Phase.DRAINING, Phase.ENGINE_DEAD},
-    Phase.READY: {Phase.SATURATED, Phase.DRAINING, *_FAILED},
-    Phase.SATURATED: {Phase.READY, Phase.DRAINING, *_FAILED},
+    Phase.READY: {Phase.SATURATED, Phase.LEAVING, Phase.DRAINING, *_FAILED},
+    Phase.SATURATED: {Phase.READY, Phase.LEAVING, Phase.DRAINING, *_FAILED},
+    Phase.LEAVING: {Phase.DRAINING, *_FAILED},
     Phase.DRAINING: _FAILED,
     Phase.ENGINE_DEAD: set[Phase](),
     Phase.HUNG: set[Phase](),
@@ -33,6 +35,7 @@ _REASONS = {
     Phase.LOADING: "the model is loading",
     Phase.READY: "",
     Phase.SATURATED: "more requests are in hand than the engine runs at once",
+    Phase.LEAVING: "the service is about to shut down",
     Phase.DRAINING: "the service is shutting down",
     Phase.ENGINE_DEAD: "the engine has died",
     Phase.HUNG: "the engine hangs",
@@ -78,12 +81,14 @@ class ServiceState:
 
     @property
     def takes_requests(self) -> bool:
-        return self.phase in (Phase.READY, Phase.SATURATED)
+        return self.phase in (Phase.READY, Phase.SATURATED, Phase.LEAVING)
 
     @property
     def is_ready(self) -> bool:
         """Whether new requests should be sent here; what is sent all the same may be taken."""
-        return self.takes_requests and (self.phase is Phase.READY or self.ready_when_saturated)
+        return self.phase is Phase.READY or (
+            self.phase is Phase.SATURATED and self.ready_when_saturated
+        )
 
     @property
     def reason(self) -> str:

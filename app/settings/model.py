@@ -47,6 +47,7 @@ class ServerSettings(Section):
     tls_key: Text | None
     sse_keep_alive_s: Seconds
     body_timeout_s: Annotated[float, Field(gt=0, le=86_400)]
+    drain_delay_s: Seconds
     drain_timeout_s: Seconds
     hung_after_s: Annotated[Seconds, AfterValidator(leave_time_to_answer)]
     ready_when_saturated: bool

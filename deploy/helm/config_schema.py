@@ -25,6 +25,7 @@ CHARTS_OWN = {
         "port",
         "management_host",
         "management_port",
+        "drain_delay_s",
         "drain_timeout_s",
         "tls_certificate",
         "tls_key",

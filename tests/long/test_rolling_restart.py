@@ -50,7 +50,7 @@ class Replica:
     @contextlib.contextmanager
     def running(self) -> Iterator[GatewayProcess]:
         self.folder.mkdir(exist_ok=True)
-        settings = (*simulated(step_ms=10), "server.drain_timeout_s=60")
+        settings = (*simulated(step_ms=10), "server.drain_delay_s=2", "server.drain_timeout_s=60")
         ports = (self.port, self.management_port)
         with running_gateway(self.folder, *settings, ports=ports) as gateway:
             gateway.wait_ready()

@@ -10,7 +10,7 @@ import pytest
 from app.core.errors import StartError
 from app.core.heartbeat import ASK_EVERY_S, Heartbeat
 from app.core.state import Phase, ServiceState
-from app.lifecycle import EXIT_FAILED, Lifecycle, Steps
+from app.lifecycle import EXIT_FAILED, Farewell, Lifecycle, Steps
 
 
 @dataclass
@@ -36,7 +36,7 @@ class StandIn:
     def kill(self) -> None:
         self.num_kills += 1
 
-    def lifecycle(self, drain_timeout_s: float = 5) -> Lifecycle:
+    def lifecycle(self, farewell: Farewell) -> Lifecycle:
         self.state.observers.append(self.phases.append)
         steps = Steps(
             lambda: object(),
@@ -46,7 +46,7 @@ class StandIn:
             self.kill,
         )
         heartbeat = Heartbeat(self.answer, limit_s=2 * ASK_EVERY_S)
-        return Lifecycle(self.state, steps, heartbeat, drain_timeout_s)
+        return Lifecycle(self.state, steps, heartbeat, farewell)
 
     async def until(self, phase: Phase) -> None:
         async with asyncio.timeout(20):
@@ -55,12 +55,16 @@ class StandIn:
 
 
 def live(
-    engine: StandIn, meanwhile: Callable[[Lifecycle], Awaitable[None]], drain_timeout_s: float = 5
+    engine: StandIn,
+    meanwhile: Callable[[Lifecycle], Awaitable[None]],
+    *,
+    drain_delay_s: float = 0,
+    drain_timeout_s: float = 5,
 ) -> int:
     """Run a whole life while `meanwhile` happens; the exit code."""
 
     async def body() -> int:
-        lifecycle = engine.lifecycle(drain_timeout_s)
+        lifecycle = engine.lifecycle(Farewell(drain_delay_s, drain_timeout_s))
         running = asyncio.create_task(lifecycle.run())
         await meanwhile(lifecycle)
         async with asyncio.timeout(20):
@@ -143,14 +147,33 @@ def test_a_full_engine_is_alive_and_comes_back() -> None:
     assert live(engine, meanwhile) == 0
 
 
-def test_a_second_sigterm_hurries_the_drain() -> None:
+def test_what_still_comes_is_taken_until_balancers_have_seen_that_it_leaves() -> None:
+    engine = StandIn()
+
+    async def meanwhile(lifecycle: Lifecycle) -> None:
+        await engine.until(Phase.READY)
+        lifecycle.terminate()
+        await engine.until(Phase.LEAVING)
+        assert engine.state.takes_requests
+        assert not engine.state.is_ready
+        engine.state.num_running = 1
+        await engine.until(Phase.DRAINING)
+        assert not engine.state.takes_requests
+        engine.state.num_running = 0
+
+    assert live(engine, meanwhile, drain_delay_s=0.3) == 0
+
+
+@pytest.mark.parametrize("phase", [Phase.LEAVING, Phase.DRAINING])
+def test_a_second_sigterm_ends_it_at_once(phase: Phase) -> None:
     engine = StandIn()
 
     async def meanwhile(lifecycle: Lifecycle) -> None:
         await engine.until(Phase.READY)
         engine.state.num_running = 1
         lifecycle.terminate()
-        await engine.until(Phase.DRAINING)
+        await engine.until(phase)
         lifecycle.terminate()
 
-    assert live(engine, meanwhile, drain_timeout_s=3600) == 0
+    delay_s = 3600 if phase is Phase.LEAVING else 0
+    assert live(engine, meanwhile, drain_delay_s=delay_s, drain_timeout_s=3600) == 0
