@@ -61,7 +61,7 @@ def engine_options(settings: Settings) -> EngineOptions:
 
 def make_queue(settings: QueueSettings, metrics: Metrics) -> FairQueue:
     bounds = QueueBounds(settings.max_waiting, settings.max_wait_s, settings.kv_cache_high)
-    return FairQueue(bounds, metrics)
+    return FairQueue(bounds, metrics.tenants)
 
 
 def redis_address(settings: LimitsSettings) -> "RedisAddress | None":
@@ -81,7 +81,7 @@ def make_shared_quota(settings: LimitsSettings, metrics: Metrics) -> "RedisQuota
 
     return make_redis_quota(
         address,
-        metrics,
+        metrics.redis,
         prefix=settings.redis_prefix,
         timeout_s=settings.redis_timeout_s,
         lease_s=settings.redis_lease_s,
@@ -96,7 +96,7 @@ def open_journal(settings: UsageSettings, metrics: Metrics) -> UsageJournal | No
         Path(settings.directory),
         settings.replica or socket.gethostname(),
         settings.max_file_bytes,
-        metrics.show_usage,
+        metrics.usage.show,
     )
     journal.start()
     return journal
@@ -111,14 +111,14 @@ class Service:
         self.heartbeat = Heartbeat(self.answer_heartbeat, settings.server.hung_after_s)
         self.plan: Plan | None = None
         metrics = Metrics(REGISTRY)
-        metrics.engine_silence.set_function(lambda: self.heartbeat.silent_s)
+        metrics.life.engine_silence.set_function(lambda: self.heartbeat.silent_s)
         loop = asyncio.get_running_loop()
-        metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
+        metrics.life.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
         self.times = StartTimes()
         self.state.once_ready(self.show_start_times)
-        self.state.observers.append(metrics.show_phase)
+        self.state.observers.append(metrics.life.show_phase)
         self.state.observers.append(lambda phase: logger.info("state", extra={"state": phase}))
-        self.key_watch = KeyFileWatch(Path(settings.auth.keys_file), metrics.show_key_file)
+        self.key_watch = KeyFileWatch(Path(settings.auth.keys_file), metrics.keys.show_file)
         self.resources = Resources(
             state=self.state,
             keys=self.key_watch.ring,
@@ -134,7 +134,7 @@ class Service:
             self.shared_quota or QuotaBook(),
             self.queue,
             settings.limits.default_max_tokens,
-            metrics,
+            metrics.tenants,
             settings.limits.max_timeout_s,
         )
         self.journal = open_journal(settings.usage, metrics)
@@ -200,7 +200,7 @@ class Service:
     def prove_quality(self, model: str) -> None:
         self.resources.recovery = prove(model, self.settings.quality.min_recovery)
         if self.resources.recovery is not None:
-            self.resources.metrics.show_recovery(self.resources.recovery)
+            self.resources.metrics.model.show_recovery(self.resources.recovery)
 
     def check_machine(self, options: EngineOptions) -> None:
         """Raises a StartError for what cannot work here, before any weight is read."""
@@ -222,7 +222,7 @@ class Service:
         lookahead = self.settings.queue.lookahead
         most = loaded.max_num_seqs
         self.queue.open(most, max(1, most // 16) if lookahead is None else lookahead)
-        self.resources.metrics.show_model(loaded, engine.version)
+        self.resources.metrics.model.show_loaded(loaded, engine.version)
         extra = {
             "scheme": loaded.scheme,
             "kernel": loaded.kernel,
@@ -234,13 +234,13 @@ class Service:
 
     def show_start_times(self) -> None:
         """From `exec` to ready: in the log and in the metrics."""
-        self.resources.metrics.show_start(self.times.seconds)
+        self.resources.metrics.life.show_start(self.times.seconds)
         rounded = {f"{name}_s": round(spent, 1) for name, spent in self.times.seconds.items()}
         logger.info("started", extra=rounded | {"total_s": round(self.times.total_s, 1)})
 
     def show_memory(self, compared: Sequence[Compared]) -> None:
         """How right the plan was: in the log, in the metrics, in /admin/status."""
-        self.resources.metrics.show_memory(compared)
+        self.resources.metrics.model.show_memory(compared)
         for each in compared:
             said = {"planned_bytes": each.planned, "actual_bytes": each.actual}
             self.resources.plan = {**self.resources.plan, each.name: said}

@@ -97,7 +97,7 @@ def door(resources: Resources, routes: tuple[Route, ...]) -> Middleware:
         table=RouteTable(routes),
         keys=resources.keys,
         state=resources.state,
-        metrics=resources.metrics,
+        metrics=resources.metrics.keys,
     )
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.context import RequestContext, context_of, header_of
-from app.api.metrics import Metrics
+from app.api.metrics import KeyMetrics
 from app.core.errors import Forbidden, NotFound, RequestError, Unauthenticated, Unavailable
 from app.core.keys import KeyRing
 from app.core.request_rules import strip_headers
@@ -20,7 +20,12 @@ RETRY_AFTER_S = {
 
 class Door:
     def __init__(
-        self, app: ASGIApp, table: RouteTable, keys: KeyRing, state: ServiceState, metrics: Metrics
+        self,
+        app: ASGIApp,
+        table: RouteTable,
+        keys: KeyRing,
+        state: ServiceState,
+        metrics: KeyMetrics,
     ) -> None:
         self.app, self.table, self.keys = app, table, keys
         self.state, self.metrics = state, metrics
@@ -69,20 +74,20 @@ class Door:
             return
         secret = presented_secret(scope)
         if not secret:
-            self.metrics.auth_failures.labels("missing").inc()
+            self.metrics.refused("missing")
             raise Unauthenticated(
                 "No API key: send it as `Authorization: Bearer KEY` or as `x-api-key: KEY`.",
                 code="missing_api_key",
             )
         context.key = self.keys.find(secret)
         if context.key is None:
-            self.metrics.auth_failures.labels("unknown").inc()
+            self.metrics.refused("unknown")
             raise Unauthenticated("The API key is not known here.")
         if context.key.is_expired(datetime.now(UTC)):
-            self.metrics.auth_failures.labels("expired").inc()
+            self.metrics.refused("expired")
             raise Unauthenticated("The API key has expired.", code="expired_api_key")
         if not context.key.allows(route.scope):
-            self.metrics.auth_failures.labels("scope").inc()
+            self.metrics.refused("scope")
             raise Forbidden(f"The API key lacks the scope {route.scope}.")
 
     def refuse_when_not_ready(self, route: Route) -> None:

@@ -8,7 +8,7 @@ from time import perf_counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.context import SCOPE_KEY, RequestContext, header_of
-from app.api.metrics import NO_KEY, NO_ROUTE, Metrics
+from app.api.metrics import NO_KEY, NO_ROUTE, Metrics, RequestMetrics
 from app.core.envelopes import Family, shorten
 from app.core.meter import current_meter
 from app.core.usage import UsageRecord
@@ -38,26 +38,26 @@ class Observation:
             return await self.app(scope, receive, send)
         context = begin(scope)
         token = current_meter.set(context.meter)
-        watch = ResponseWatch(context, send, self.metrics)
-        self.metrics.in_flight.inc()
+        watch = ResponseWatch(context, send, self.metrics.requests)
+        self.metrics.requests.in_flight.inc()
         try:
             await self.app(scope, watch.receive_from(receive), watch.send)
         finally:
             current_meter.reset(token)
-            self.metrics.in_flight.dec()
+            self.metrics.requests.in_flight.dec()
             self.record(scope, context, watch)
         return None
 
     def record(self, scope: Scope, context: RequestContext, watch: "ResponseWatch") -> None:
-        metrics, meter = self.metrics, context.meter
+        meter = context.meter
         route = context.route.template if context.route else NO_ROUTE
         key = context.key.name if context.key else NO_KEY
         is_cut_off = watch.has_client_left or not watch.is_complete
         status = CLIENT_CLOSED if is_cut_off and watch.status < 400 else watch.status
         duration = perf_counter() - context.started
         tenant = context.key.tenant if context.key else NO_KEY
-        metrics.duration.labels(route).observe(duration)
-        metrics.answered(route, status, key, tenant, meter)
+        self.metrics.requests.answered(route, status, key, duration, meter)
+        self.metrics.tenants.answered(tenant, meter)
         if is_cut_off:
             meter.finish_reason = "cancelled"
         elif context.error_code:
@@ -130,7 +130,7 @@ class ResponseWatch:
         *("metrics", "status", "ttft"),
     )
 
-    def __init__(self, context: RequestContext, send: Send, metrics: Metrics) -> None:
+    def __init__(self, context: RequestContext, send: Send, metrics: RequestMetrics) -> None:
         self.context, self._send, self.metrics = context, send, metrics
         self.status = 0
         self.is_complete = False

@@ -131,7 +131,7 @@ def test_the_bucket_of_the_objective_exists() -> None:
 
 def exported() -> list[Any]:
     registry = CollectorRegistry()
-    Metrics(registry).time_to_first_token.labels("/v1/chat/completions").observe(1)
+    Metrics(registry).requests.time_to_first_token.labels("/v1/chat/completions").observe(1)
     return list(registry.collect())
 
 

@@ -49,9 +49,9 @@ def make_app(key_file: Path, store: RedisQuota, metrics: Metrics) -> Any:
     state.enter(Phase.LOADING)
     state.enter(Phase.READY)
     resources = Resources(state, read_keys(key_file), metrics, "0", "bundled")
-    queue = FairQueue(QueueBounds(1000, 30, 1.0), metrics)
+    queue = FairQueue(QueueBounds(1000, 30, 1.0), metrics.tenants)
     queue.open(1000, 0)
-    resources.admission = Admission(store, queue, 50, metrics)
+    resources.admission = Admission(store, queue, 50, metrics.tenants)
     resources.describe_limits = store.describe
     engine = ScriptedEngine()
     engine.script = answer
@@ -73,7 +73,7 @@ async def serve(port: int, key_file: Path, redis_url: str, policy: str) -> None:
     fallback = QuotaBook() if policy == "fail_open" else None
     store = make_redis_quota(
         parse_address(redis_url),
-        metrics,
+        metrics.redis,
         prefix=policy,
         timeout_s=TIMEOUT_S,
         lease_s=30,

@@ -61,7 +61,7 @@ def make_app(keys: KeyRing, metrics: Metrics, usage: Path | None) -> Any:
     engine.script = answer
     resources.engine = engine
     if usage is not None:
-        journal = UsageJournal(usage, REPLICA, 1 << 26, metrics.show_usage)
+        journal = UsageJournal(usage, REPLICA, 1 << 26, metrics.usage.show)
         journal.start()
         resources.keep_usage = journal.append
     app = create_app(
@@ -78,7 +78,7 @@ def make_app(keys: KeyRing, metrics: Metrics, usage: Path | None) -> Any:
 async def serve(port: int, key_file: Path, usage: Path | None) -> None:
     configure_logging("info", "json")
     metrics = Metrics(CollectorRegistry())
-    watch = KeyFileWatch(key_file, metrics.show_key_file)
+    watch = KeyFileWatch(key_file, metrics.keys.show_file)
     watching = asyncio.create_task(watch.run())
     app = make_app(watch.ring, metrics, usage)
     limits = EdgeLimits(10, 32_768, 100, max_connections=1 << 20, send_timeout_s=60)

@@ -37,7 +37,9 @@ class Served:
         self.resources.keep_usage = self.records.append
         self.queue = open_queue(1)
         self.book = QuotaBook(lambda: 1e9)
-        self.resources.admission = Admission(self.book, self.queue, 50, self.resources.metrics)
+        self.resources.admission = Admission(
+            self.book, self.queue, 50, self.resources.metrics.tenants
+        )
         self.num_aborted = 0
 
     def client(self, timeout_ms: int | None = None) -> httpx.AsyncClient:

@@ -28,7 +28,9 @@ def limited(app: FastAPI, engine: ScriptedEngine) -> Limited:
 
     def make(**limits: int) -> httpx.AsyncClient:
         resources = app.state.resources
-        resources.admission = Admission(QuotaBook(lambda: 1e9), open_queue(), 50, resources.metrics)
+        resources.admission = Admission(
+            QuotaBook(lambda: 1e9), open_queue(), 50, resources.metrics.tenants
+        )
         resources.keys.adopt(
             KeyRing([make_key("unit", digest_of(SECRET), ["infer", "metrics"], limits=limits)])
         )
