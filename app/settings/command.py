@@ -8,12 +8,12 @@ from pathlib import Path
 
 from app.core.errors import SettingsError
 from app.core.fair_queue import Priority
-from app.core.key_limits import LIMIT_NAMES
+from app.core.key_limits import LIMIT_NAMES, Limits
 from app.core.keys import Key, RetiredDigest, check_name, create_secret, digest_of, make_key
 from app.core.routes import Scope
 from app.core.tenants import Tenant, make_tenant
 from app.settings.durations import parse_duration
-from app.settings.key_file import editing, read_keys
+from app.settings.key_file import editing, read_keys, table_of
 
 DEFAULT_FILE = Path(".state/keys.yaml")
 DEFAULT_GRACE = timedelta(days=1)
@@ -22,7 +22,7 @@ DEFAULT_GRACE = timedelta(days=1)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
     add_create(actions.add_parser("create", help="make a key and print it, once"))
-    actions.add_parser("list", help="name, tenant, scopes, models and end of every key")
+    actions.add_parser("list", help="every key and every tenant that the file describes")
     rotate = actions.add_parser("rotate", help="give a key a new secret and print it, once")
     rotate.add_argument("name")
     rotate.add_argument(
@@ -113,13 +113,25 @@ def create_key(arguments: argparse.Namespace) -> int:
 
 
 def list_keys(arguments: argparse.Namespace) -> int:
-    print("name\ttenant\tscopes\tmodels\texpires")
-    for key in read_keys(arguments.file).keys:
+    ring = read_keys(arguments.file)
+    print("name\ttenant\tscopes\tmodels\texpires\tpriority\ttimeout_ms\tlimits")
+    for key in ring.keys:
         scopes = ",".join(sorted(key.scopes)) or "-"
         models = "*" if key.models is None else ",".join(sorted(key.models)) or "-"
         ends = "never" if key.expires is None else key.expires.isoformat()
-        print(f"{key.name}\t{key.tenant}\t{scopes}\t{models}\t{ends}")
+        print(key.name, key.tenant, scopes, models, ends, sep="\t", end="\t")
+        print(key.priority, key.timeout_ms or "-", shown(key.limits), sep="\t")
+    if ring.tenants:
+        print("\ntenant\tweight\tshares_cache\tlimits")
+    for tenant in ring.tenants.values():
+        shares_cache = "yes" if tenant.shares_cache else "no"
+        print(tenant.name, f"{tenant.weight:g}", shares_cache, shown(tenant.limits), sep="\t")
     return 0
+
+
+def shown(limits: Limits) -> str:
+    """As `limit` takes them; - for none."""
+    return " ".join(f"{name}={most}" for name, most in table_of(limits).items()) or "-"
 
 
 def rotate_key(arguments: argparse.Namespace) -> int:

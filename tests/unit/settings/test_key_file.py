@@ -30,8 +30,30 @@ def test_a_created_key_is_printed_once_and_only_its_digest_is_kept(
     capsys.readouterr()
     assert main(["keys", "list", "--file", str(path)]) == 0
     listed = capsys.readouterr().out.splitlines()
-    assert listed[1:] == ["alice\talice\tinfer\t*\tnever", "bob\tbob\tmetrics\t*\tnever"]
+    assert listed[1:] == [
+        "alice\talice\tinfer\t*\tnever\tnormal\t-\t-",
+        "bob\tbob\tmetrics\t*\tnever\tnormal\t-\t-",
+    ]
     assert read_keys(path).find(secret) is not None
+
+
+def test_the_list_shows_what_keys_and_tenants_may_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = ["--file", str(tmp_path / "keys.yaml")]
+    create = ["create", "batch", "--tenant", "shop", "--priority", "low", "--timeout-ms", "5000"]
+    for command in (
+        create,
+        ["limit", "batch", "requests_per_minute=60", "max_n=4"],
+        ["limit", "--tenant", "shop", "tokens_per_day=1000"],
+        ["weight", "shop", "3"],
+    ):
+        assert main(["keys", *command, *at]) == 0
+    capsys.readouterr()
+    assert main(["keys", "list", *at]) == 0
+    _, key, _, _, tenant = capsys.readouterr().out.splitlines()
+    assert key.split("\t")[5:] == ["low", "5000", "requests_per_minute=60 max_n=4"]
+    assert tenant == "shop\t3\tno\ttokens_per_day=1000"
 
 
 def test_a_name_is_taken_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
