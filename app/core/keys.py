@@ -192,7 +192,7 @@ class KeyRing:
         self._by_head = index(self.keys)
 
     def adopt(self, other: "KeyRing") -> None:
-        """Take over the keys of `other`; each lookup sees either the old set or the new one."""
+        """Take over the keys and tenants of `other`; on the event loop, where the lookups are."""
         self._by_head, self.keys, self.tenants = other._by_head, other.keys, other.tenants
 
     def tenant_of(self, key: Key) -> Tenant:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.core.errors import SettingsError
+from app.core.keys import KeyRing
 from app.settings.key_file import parse_keys, read_bytes
 
 logger = logging.getLogger("gateway")
@@ -30,31 +31,36 @@ class KeyFileWatch:
         while True:
             await asyncio.sleep(LOOK_INTERVAL_S)
             try:
-                await asyncio.to_thread(self.look)
+                await self.look()
             except Exception:
                 logger.exception("the key file could not be looked at")
                 self._observe(False)
 
-    def look(self) -> None:
-        """Compare the file with what was seen of it last, and take over what is new and good."""
+    async def look(self) -> None:
+        """Compare the file with what was seen of it last, and take over what is new and good: on
+        the event loop, so that no request meets a key of one content and tenants of another."""
+        ring = await asyncio.to_thread(self._read_news)
+        if ring is not None:
+            self.ring.adopt(ring)
+            self._observe(True)
+            logger.info("keys changed", extra={"keys": len(ring.keys)})
+
+    def _read_news(self) -> KeyRing | None:
         try:
             content = read_bytes(self.path)
         except SettingsError as error:
             if self._seen != error.sentence:
                 self._seen = error.sentence
                 self._refuse(error)
-            return
+            return None
         if content == self._seen:
-            return
+            return None
         self._seen = content
         try:
-            ring = parse_keys(content, self.path)
+            return parse_keys(content, self.path)
         except SettingsError as error:
             self._refuse(error)
-            return
-        self.ring.adopt(ring)
-        self._observe(True)
-        logger.info("keys changed", extra={"keys": len(ring.keys)})
+            return None
 
     def _refuse(self, error: SettingsError) -> None:
         self._observe(False)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.core.keys import create_secret, digest_of, make_key
+from app.core.keys import KeyRing, create_secret, digest_of, make_key
 from app.settings.key_file import write_keys
 from app.settings.key_watch import LOOK_INTERVAL_S, KeyFileWatch
 
@@ -61,13 +61,28 @@ def test_a_broken_edit_changes_nothing_and_is_said_once(
         keys.path.write_bytes(content)
     with caplog.at_level(logging.ERROR, "gateway"):
         for _ in range(3):
-            keys.watch.look()
+            asyncio.run(keys.watch.look())
     assert keys.watch.ring.find(keys.first) is not None
     assert keys.heard == [True, False]
     assert len(caplog.records) == 1
     second = keys.write("second")
-    keys.watch.look()
+    asyncio.run(keys.watch.look())
     assert keys.heard == [True, False, True]
+    assert keys.watch.ring.find(second) is not None
+
+
+def test_no_request_meets_a_change_half_done(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests live on the event loop; another thread could come between keys and tenants."""
+    adopt, on_loop = KeyRing.adopt, list[bool]()
+
+    def watched(ring: KeyRing, other: KeyRing) -> None:
+        on_loop.append(asyncio.get_running_loop().is_running())  # raises in another thread
+        adopt(ring, other)
+
+    monkeypatch.setattr(KeyRing, "adopt", watched)
+    second = keys.write("second")
+    asyncio.run(keys.watch.look())
+    assert on_loop == [True]
     assert keys.watch.ring.find(second) is not None
 
 
@@ -77,7 +92,7 @@ def test_the_log_of_a_broken_edit_shows_no_digest(
     digest = digest_of("x")
     keys.path.write_text(f"keys: [{{name: a, sha256: {digest}, scopes: [root]}}]")
     with caplog.at_level(logging.ERROR, "gateway"):
-        keys.watch.look()
+        asyncio.run(keys.watch.look())
     assert "'root'" in vars(caplog.records[0])["reason"]
     assert digest not in str(vars(caplog.records[0]))
 
@@ -95,6 +110,6 @@ def test_a_secret_that_kubernetes_swaps_is_followed(tmp_path: Path) -> None:
     watch = KeyFileWatch(mount / "keys.yaml", lambda _: None)
     (mount / "..data_tmp").symlink_to("..two")
     (mount / "..data_tmp").rename(mount / "..data")
-    watch.look()
+    asyncio.run(watch.look())
     assert watch.ring.find(new) is not None
     assert watch.ring.find(old) is None
