@@ -1,6 +1,5 @@
 """The engine client alone, in a process without HTTP, as a floor for every server around it."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from app.bench.comparison import with_ratio
 from app.bench.table import table_row
 from app.core.errors import AppError
+from app.core.report_line import find_report
 
 MODULE = "app.engine.in_process_floor"
 TIMEOUT_S = 600
@@ -29,19 +29,19 @@ def measure_floor(
     """CPU microseconds per token for each load, given as STREAMSxTOKENS by its name."""
     sizes = (word for size in loads.values() for word in ("--load", size))
     command = [sys.executable, "-m", MODULE, "--model", str(model), "--repeat", str(repetitions)]
-    with log.open("wb") as errors:
+    with log.open("w") as errors:
         done = subprocess.run(
             [*command, *sizes],
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=errors,
+            text=True,
             timeout=TIMEOUT_S,
             check=False,
         )
-    if done.returncode:
+    found = find_report(done.stdout)
+    if done.returncode or found is None:
         raise FloorError(f"The engine alone did not run; its log is {log}.")
-    lines = done.stdout.splitlines()  # vLLM's log is among them
-    found = json.loads(next(line for line in reversed(lines) if line.startswith(b"{")))
     return {name: float(found[size]) for name, size in loads.items()}
 
 

@@ -2,10 +2,9 @@
 
 Memory: a large copy from the device to itself, bytes read and written counted both. Arithmetic: one
 large matrix product of random values for each type, by the library that torch calls. Medians, after
-warm-up. Prints one line of JSON that begins with PREFIX.
+warm-up. Reported on one line.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,9 +12,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from app.core.report_line import tell
 from app.engine.device import describe_device
-
-PREFIX = "device-ceilings "
 
 
 @dataclass(frozen=True)
@@ -38,12 +36,12 @@ def main() -> None:
     on_gpu = torch.cuda.is_available()
     sizes, device = (GPU, "cuda") if on_gpu else (CPU, "cpu")
     wait = torch.cuda.synchronize if on_gpu else lambda: None
-    found = {
+    found: dict[str, Any] = {
         "bytes_per_s": measure_copy(sizes, device, wait),
         "operations_per_s": dict(measure_products(sizes, device, wait)),
         **describe_device(),
     }
-    sys.stdout.write(f"\n{PREFIX}{json.dumps(found)}\n")
+    tell(found)
 
 
 def measure_copy(sizes: Sizes, device: str, wait: Callable[[], None]) -> float:

@@ -3,13 +3,12 @@
     python -m app.engine.in_process_floor --model DIR --load 256x192 --repeat 3
 
 No server that takes the outputs of `AsyncLLM.generate` one by one can be cheaper than this, plus
-what it costs to write them. On the simulated executor; prints a JSON object: for each load the
-median of CPU microseconds per token of this process, the engine's not counted.
+what it costs to write them. On the simulated executor; reports for each load the median of CPU
+microseconds per token of this process, the engine's not counted.
 """
 
 import argparse
 import asyncio
-import json
 import statistics
 import sys
 from time import process_time
@@ -19,6 +18,8 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.utils.gc_utils import freeze_gc_heap
 from vllm.v1.engine.async_llm import AsyncLLM
+
+from app.core.report_line import tell
 
 EXECUTOR = "app.engine.simulated.SimulatedExecutor"
 PROMPT_TOKENS = 40
@@ -31,8 +32,7 @@ def main() -> int:
     parser.add_argument("--load", action="append", required=True, help="STREAMSxTOKENS")
     parser.add_argument("--repeat", type=int, default=3)
     arguments = parser.parse_args()
-    found = uvloop.run(measure_all(arguments.model, arguments.load, arguments.repeat))
-    sys.stdout.write(f"\n{json.dumps(found)}\n")
+    tell(uvloop.run(measure_all(arguments.model, arguments.load, arguments.repeat)))
     return 0
 
 

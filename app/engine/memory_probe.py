@@ -1,4 +1,4 @@
-"""Start one engine with made-up weights and print, as one line of JSON, what it holds.
+"""Start one engine with made-up weights and report what it holds.
 
 Run by `app.plan.bench_command` as `python -m app.engine.memory_probe MODEL_DIRECTORY SETTINGS`,
 in a process of its own, so that each engine starts on free memory. SETTINGS is a JSON object of
@@ -9,9 +9,8 @@ import json
 import sys
 from typing import Any
 
+from app.core.report_line import tell
 from app.engine.device import describe_device
-
-RESULT = "memory-probe-result "
 
 
 def main(directory: str, settings: str) -> None:
@@ -36,8 +35,7 @@ def main(directory: str, settings: str) -> None:
         "block_tokens": config.cache_config.block_size,
         "kv_tokens": config.cache_config.kv_cache_size_tokens,
     }
-    sys.stdout.write(f"\n{RESULT}{json.dumps(result)}\n")
-    sys.stdout.flush()
+    tell(result)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """An engine without a server, for measurements: `python -m app.engine.offline MODEL SETTINGS`.
 
 SETTINGS is a JSON object of vLLM's engine arguments. Says what it loaded, then reads cases from
-standard input, a JSON object on each line, and answers each with its runs; ends with its input. Its
-answers are lines that begin with PREFIX, since vLLM logs to standard output too.
+standard input, a JSON object on each line, and reports the runs of each; ends with its input.
 
 A process of its own for each engine: one starts on free memory, and one that fails or hangs takes
 nothing with it.
@@ -17,9 +16,9 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from app.core.report_line import tell
 from app.engine.device import describe_device
 
-PREFIX = "offline-engine "
 WARM_UP_TOKENS = 8
 WORKER_EXTENSION = "app.engine.worker_extension.WorkerExtension"
 
@@ -38,16 +37,11 @@ def main(directory: str, settings: str) -> None:
     started = time.perf_counter()
     llm = LLM(**arguments)
     start_s = time.perf_counter() - started
-    answer({"start_s": start_s, **describe_engine(llm.llm_engine), **describe_device()})
+    tell({"start_s": start_s, **describe_engine(llm.llm_engine), **describe_device()})
     for line in sys.stdin:
         case = json.loads(line)
         work = profile_case if "profile" in case else run_case
-        answer({"runs": work(llm.llm_engine, **case)})
-
-
-def answer(values: dict[str, Any]) -> None:
-    sys.stdout.write(f"\n{PREFIX}{json.dumps(values)}\n")
-    sys.stdout.flush()
+        tell({"runs": work(llm.llm_engine, **case)})
 
 
 def describe_engine(engine: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from app.core.errors import AppError, SettingsError
 from app.core.memory.comparison import Compared
 from app.core.memory.knobs import Device
+from app.core.report_line import find_report
 from app.plan.bench_models import COMBINATIONS, Combination
 from app.plan.gpu_detection import detect_gpus
 from app.plan.machine import cpu_device
@@ -20,7 +21,6 @@ from app.plan.measurements import GPU_SHARE, MEASURED, Measurement, compare, kee
 from app.plan.memory_page import PAGE, refresh
 
 PROBE = "app.engine.memory_probe"
-RESULT = "memory-probe-result "
 PROBE_TIMEOUT_S = 900
 CPU = "CPU build, vLLM 0.32.0"
 MISSED = 1
@@ -130,9 +130,8 @@ def probe(directory: str, settings: dict[str, Any]) -> dict[str, Any]:
         )
     except subprocess.TimeoutExpired as error:
         raise AppError(f"The engine did not start within {PROBE_TIMEOUT_S} s.") from error
-    for printed in ended.stdout.splitlines():
-        if printed.startswith(RESULT):
-            said: dict[str, Any] = json.loads(printed.removeprefix(RESULT))
-            return said
-    sys.stderr.write("\n".join(ended.stderr.splitlines()[-30:]) + "\n")
-    raise AppError(f"The engine ended with {ended.returncode}; its last words are above.")
+    said = find_report(ended.stdout)
+    if said is None:
+        sys.stderr.write("\n".join(ended.stderr.splitlines()[-30:]) + "\n")
+        raise AppError(f"The engine ended with {ended.returncode}; its last words are above.")
+    return said

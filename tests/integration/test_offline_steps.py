@@ -10,7 +10,6 @@ from app.bench.gpu.command import Measuring
 from app.bench.gpu.modes import Loads, Mode
 from app.bench.gpu.results import Journal
 from app.bench.gpu.served import Served
-from app.engine import offline
 from app.engine.offline import describe_run, generate, run_case
 
 # vLLM and torch raise deprecation warnings of their own when they are imported.
@@ -72,11 +71,6 @@ def test_only_the_middle_half_of_the_steps_counts() -> None:
 
 def test_a_run_of_few_steps_says_only_how_long_it_took() -> None:
     assert describe_run(5, [0.5]) == {"wall_s": 0.5, "num_steps": 1}
-
-
-def test_answers_can_be_told_from_vllms_log(capsys: pytest.CaptureFixture[str]) -> None:
-    offline.answer({"runs": []})
-    assert capsys.readouterr().out == '\noffline-engine {"runs": []}\n'
 
 
 def test_vllm_has_every_argument_that_the_measurements_give(tmp_path: Path) -> None:

@@ -17,11 +17,10 @@ from typing import IO, Any, cast
 
 from app.bench.server_process import python_path
 from app.core.errors import AppError
+from app.core.report_line import find_report, read_report
 
 ENGINE = (sys.executable, "-m", "app.engine.offline")
 CEILINGS = (sys.executable, "-m", "app.engine.ceilings")
-PREFIX = "offline-engine "
-CEILINGS_PREFIX = "device-ceilings "
 STOP_S = 30
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -146,10 +145,10 @@ class OfflineEngine:
         """Puts None when the engine has ended. What else it prints goes to its log."""
         with output, self._plan.log.open("a") as log:
             for line in output:
-                if line.startswith(PREFIX):
-                    self._answers.put(json.loads(line.removeprefix(PREFIX)))
-                else:
+                if (report := read_report(line)) is None:
                     log.write(line)
+                else:
+                    self._answers.put(report)
         self._answers.put(None)
 
 
@@ -170,8 +169,7 @@ def read_ceilings(timeout_s: float, log: Path) -> dict[str, Any]:
             )
         except subprocess.TimeoutExpired as error:
             raise EngineError(f"The ceilings took longer than {timeout_s:.0f} s.") from error
-    for line in ended.stdout.splitlines():
-        if line.startswith(CEILINGS_PREFIX):
-            found: dict[str, Any] = json.loads(line.removeprefix(CEILINGS_PREFIX))
-            return found
-    raise EngineError(f"The ceilings could not be measured; the log is {log}.")
+    found = find_report(ended.stdout)
+    if found is None:
+        raise EngineError(f"The ceilings could not be measured; the log is {log}.")
+    return found

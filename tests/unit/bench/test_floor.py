@@ -21,7 +21,9 @@ def run_as(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> dict[str
 
 
 def test_loads_are_given_by_their_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    code = "import sys; print('{\"4x8\": 1.5, \"2x2\": %d}' % len(sys.argv)); print('noise')"
+    code = (
+        "import sys; print('report: {\"4x8\": 1.5, \"2x2\": %d}' % len(sys.argv)); print('noise')"
+    )
     assert run_as(monkeypatch, tmp_path, code) == {"a": 1.5, "b": 9.0}
 
 

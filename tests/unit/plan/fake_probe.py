@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from app.plan.bench_command import RESULT
+from app.core.report_line import tell
 
 
 def main(directory: str, settings: str) -> int:
@@ -21,7 +21,8 @@ def main(directory: str, settings: str) -> int:
         "num_blocks": wanted["kv_cache_memory_bytes"] // 262144,
         "kv_tokens": 51_200,
     }
-    print(f"vLLM says many things\n{RESULT}{json.dumps(said)}")
+    print("vLLM says many things")
+    tell(said)
     return 0
 
 

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-PREFIX = "offline-engine "
+MARK = "report: "
 LOADED = {
     "start_s": 2.5,
     "layers": {"CompressedTensorsW8A8Int8/CutlassInt8ScaledMMLinearKernel": 8},
@@ -34,7 +34,7 @@ TRACE = json.dumps(
 
 
 def answer(values: dict[str, object]) -> None:
-    print(f"\n{PREFIX}{json.dumps(values)}", flush=True)
+    print(f"\n{MARK}{json.dumps(values)}", flush=True)
 
 
 print("INFO: loading")

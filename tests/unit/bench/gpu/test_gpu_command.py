@@ -19,7 +19,7 @@ PAGE = "before\n<!-- engine: begin -->\nold\n<!-- engine: end -->\nafter\n"
 
 @pytest.fixture
 def options(stand_in: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    script = f"print('device-ceilings {json.dumps(CEILINGS)}')"
+    script = f"print('report: {json.dumps(CEILINGS)}')"
     monkeypatch.setattr(offline_engine, "CEILINGS", (sys.executable, "-c", script))
     results = str(tmp_path / "results.jsonl")
     return [

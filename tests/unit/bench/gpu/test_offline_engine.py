@@ -75,7 +75,7 @@ def test_one_that_hangs_is_left_at_the_deadline_and_killed(tmp_path: Path) -> No
 def test_the_ceilings_are_read_from_among_other_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = "print('INFO'); print('device-ceilings {\"bytes_per_s\": 5}')"
+    script = "print('INFO'); print('report: {\"bytes_per_s\": 5}')"
     monkeypatch.setattr(offline_engine, "CEILINGS", (sys.executable, "-c", script))
     assert read_ceilings(SOON_S, tmp_path / "log") == {"bytes_per_s": 5}
 
