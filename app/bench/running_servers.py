@@ -1,11 +1,9 @@
 """Servers that run for as long as they are compared."""
 
 import contextlib
-import signal
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 from app.bench.campaign import Subject
 from app.bench.server_process import ServerPlan, ServerProcess
@@ -15,12 +13,8 @@ from app.bench.server_process import ServerPlan, ServerProcess
 def running_servers(
     plans: Iterable[ServerPlan], model: str, folder: Path
 ) -> Iterator[dict[str, tuple[Subject, ServerProcess]]]:
-    """By name. Started one after the other; their logs are in `folder`. They end with the block,
-    also when this process is asked to end.
-    """
+    """By name. Started one after the other; their logs are in `folder`."""
     with contextlib.ExitStack() as running:
-        before = signal.signal(signal.SIGTERM, leave)
-        running.callback(signal.signal, signal.SIGTERM, before)
         servers = {}
         for plan in plans:
             print(f"starting {plan.name}", file=sys.stderr)  # noqa: T201
@@ -28,7 +22,3 @@ def running_servers(
             target = server.wait_until_ready()
             servers[plan.name] = Subject(target, model, server.api_pids), server
         yield servers
-
-
-def leave(number: int, _: object) -> NoReturn:
-    raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""A server that a comparison starts, waits for and ends."""
+"""A server that is started, waited for and ended by who measures it."""
 
 import os
 import signal
@@ -8,7 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
+from typing import NoReturn
 
 from app.bench.process_cpu import PROC
 from app.bench.target import Target, TargetError, first_model, read_key
@@ -16,16 +17,18 @@ from app.core.errors import AppError
 
 START_S = 300
 STOP_S = 30
+LAST_WORDS_BYTES = 2000
 
 
 class ServerError(AppError):
-    """A server that did not start; the sentence names its log."""
+    """A server that did not start; the sentence names its log, and ends with its last words."""
 
 
 @dataclass(frozen=True)
 class ServerPlan:
     """`api_command` is the name, as the kernel has it, of the process that speaks HTTP; None: the
-    one that is started. `key_file` holds the server's key once it runs.
+    one that is started. `key_file` holds the server's key once it runs. `start_s` is how long it
+    may take until it answers.
     """
 
     name: str
@@ -34,6 +37,7 @@ class ServerPlan:
     environment: Mapping[str, str] = field(default_factory=dict)
     api_command: str | None = None
     key_file: Path | None = None
+    start_s: float = START_S
 
     @property
     def url(self) -> str:
@@ -41,7 +45,8 @@ class ServerPlan:
 
 
 class ServerProcess:
-    """Runs in a process group of its own, so that its processes can be found and ended together.
+    """Runs in a process group of its own, so that its processes can be found and ended together:
+    with the block, also where SIGTERM ends this process. To be entered in the main thread.
 
     Not in a session of its own: Linux gives each session's processes a share of the CPUs of their
     own (autogroup), and clients in the other one stood still for as long as the server's engine
@@ -64,6 +69,7 @@ class ServerProcess:
                 stderr=log,
                 process_group=0,
             )
+        self._before = signal.signal(signal.SIGTERM, leave)
         return self
 
     def __exit__(
@@ -72,6 +78,12 @@ class ServerProcess:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        try:
+            self.end()
+        finally:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def end(self) -> None:
         for sign in (signal.SIGTERM, signal.SIGKILL):
             for pid in group_processes(self.root_pid):
                 signal_process(pid, sign)
@@ -96,11 +108,9 @@ class ServerProcess:
         return False
 
     def wait_until_ready(self) -> Target:
-        """Raises ServerError when it ends or takes longer than five minutes."""
-        give_up_s = time.monotonic() + START_S
-        while time.monotonic() < give_up_s:
-            if self._process is None or self._process.poll() is not None:
-                break
+        """Raises ServerError when it ends or takes too long."""
+        give_up_s = time.monotonic() + self.plan.start_s
+        while time.monotonic() < give_up_s and self.is_running:
             try:
                 target = self.target()
                 first_model(target)
@@ -108,7 +118,18 @@ class ServerProcess:
                 time.sleep(0.5)
             else:
                 return target
-        raise ServerError(f"{self.plan.name} did not start; its log is {self._log}.")
+        raise ServerError(
+            f"{self.plan.name} did not start; its log is {self._log}:\n{self.last_words}"
+        )
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def last_words(self) -> str:
+        """The end of its log."""
+        return self._log.read_bytes()[-LAST_WORDS_BYTES:].decode(errors="replace").strip()
 
     def target(self) -> Target:
         key = read_key(self.plan.key_file) if self.plan.key_file else None
@@ -124,6 +145,10 @@ class ServerProcess:
             return (self.root_pid,)
         commands = group_processes(self.root_pid)
         return tuple(pid for pid, command in commands.items() if command == self.plan.api_command)
+
+
+def leave(number: int, _: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def group_processes(group: int) -> dict[int, str]:

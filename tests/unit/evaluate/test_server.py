@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.bench import server_process
 from app.core.errors import AppError
 from app.evaluate.server import EngineChoice, serving
 
@@ -23,6 +24,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
+        self.wfile.write(b'{"data": [{"id": "evaluated"}]}')
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
@@ -61,8 +63,9 @@ def test_the_server_is_ended_with_all_its_processes(
         return [sys.executable, "-c", SERVER, str(port), str(note)]
 
     monkeypatch.setattr(EngineChoice, "command", command)
+    monkeypatch.setattr(server_process, "STOP_S", 1)
     before = signal.getsignal(signal.SIGTERM)
-    ends = pytest.raises(KeyboardInterrupt) if is_told_to_end else contextlib.nullcontext()
+    ends = pytest.raises(SystemExit) if is_told_to_end else contextlib.nullcontext()
     with ends, serving(tmp_path, CHOICE) as endpoint:
         assert httpx.get(f"{endpoint.url}/health").status_code == 200
         child = int(note.read_text())
