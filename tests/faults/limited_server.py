@@ -12,7 +12,6 @@ import uvloop
 from fastapi import Request
 from prometheus_client import CollectorRegistry
 
-from app.api.application import create_app, join_engine
 from app.api.metrics import Metrics
 from app.api.resources import Resources
 from app.core.admission import Admission
@@ -20,15 +19,12 @@ from app.core.fair_queue import FairQueue, QueueBounds
 from app.core.logs import configure_logging
 from app.core.meter import current_meter
 from app.core.quota import QuotaBook
-from app.core.request_rules import RequestRules
-from app.core.state import Phase, ServiceState
 from app.http_edge import EdgeLimits
 from app.server import Listener, bind
 from app.settings.key_file import read_keys
 from app.shared_limits.address import parse_address
 from app.shared_limits.redis_quota import RedisQuota, make_redis_quota
-from tests.unit.api.conftest import ScriptedEngine
-from tests.unit.limits import DEFAULT_LIMITS
+from tests.unit.api.conftest import ScriptedEngine, app_with, ready_state
 
 TIMEOUT_S = 0.5
 
@@ -45,26 +41,14 @@ async def answer(_: Request) -> Any:
 
 
 def make_app(key_file: Path, store: RedisQuota, metrics: Metrics) -> Any:
-    state = ServiceState()
-    state.enter(Phase.LOADING)
-    state.enter(Phase.READY)
-    resources = Resources(state, read_keys(key_file), metrics, "0", "bundled")
+    resources = Resources(ready_state(), read_keys(key_file), metrics, "0", "bundled")
     queue = FairQueue(QueueBounds(1000, 30, 1.0), metrics.tenants)
     queue.open(1000, 0)
     resources.admission = Admission(store, queue, 50, metrics.tenants)
     resources.describe_limits = store.describe
     engine = ScriptedEngine()
     engine.script = answer
-    resources.engine = engine
-    app = create_app(
-        resources,
-        rules=RequestRules(DEFAULT_LIMITS),
-        max_body_bytes=1 << 20,
-        body_timeout_s=5,
-        sse_keep_alive_s=1,
-    )
-    join_engine(app, engine.routers)
-    return app
+    return app_with(resources, engine, max_body_bytes=1 << 20, body_timeout_s=5, sse_keep_alive_s=1)
 
 
 async def serve(port: int, key_file: Path, redis_url: str, policy: str) -> None:

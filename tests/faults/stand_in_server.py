@@ -19,21 +19,17 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 from prometheus_client import CollectorRegistry
 
-from app.api.application import create_app, join_engine
 from app.api.metrics import Metrics
 from app.api.resources import Resources
 from app.core.keys import KeyRing
 from app.core.logs import configure_logging
 from app.core.meter import current_meter
-from app.core.request_rules import RequestRules
-from app.core.state import Phase, ServiceState
 from app.http_edge import EdgeLimits
 from app.server import Listener, bind
 from app.settings.key_watch import KeyFileWatch
 from app.usage.journal import UsageJournal
 from tests.faults.stand_in import REPLICA
-from tests.unit.api.conftest import ScriptedEngine
-from tests.unit.limits import DEFAULT_LIMITS
+from tests.unit.api.conftest import ScriptedEngine, app_with, ready_state
 
 EVENT = "data: " + "x" * 4096 + "\n\n"
 
@@ -53,26 +49,14 @@ async def endless_events() -> AsyncIterator[str]:
 
 
 def make_app(keys: KeyRing, metrics: Metrics, usage: Path | None) -> Any:
-    state = ServiceState()
-    state.enter(Phase.LOADING)
-    state.enter(Phase.READY)
-    resources = Resources(state, keys, metrics, "0", "bundled")
+    resources = Resources(ready_state(), keys, metrics, "0", "bundled")
     engine = ScriptedEngine()
     engine.script = answer
-    resources.engine = engine
     if usage is not None:
         journal = UsageJournal(usage, REPLICA, 1 << 26, metrics.usage.show)
         journal.start()
         resources.keep_usage = journal.append
-    app = create_app(
-        resources,
-        rules=RequestRules(DEFAULT_LIMITS),
-        max_body_bytes=1 << 20,
-        body_timeout_s=5,
-        sse_keep_alive_s=1,
-    )
-    join_engine(app, engine.routers)
-    return app
+    return app_with(resources, engine, max_body_bytes=1 << 20, body_timeout_s=5, sse_keep_alive_s=1)
 
 
 async def serve(port: int, key_file: Path, usage: Path | None) -> None:

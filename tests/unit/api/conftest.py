@@ -84,19 +84,34 @@ def engine() -> ScriptedEngine:
 
 @pytest.fixture
 def state() -> ServiceState:
+    return ready_state()
+
+
+def ready_state() -> ServiceState:
     state = ServiceState()
     state.enter(Phase.LOADING)
     state.enter(Phase.READY)
     return state
 
 
-def app_with(resources: Resources, engine: ScriptedEngine) -> FastAPI:
+def app_with(
+    resources: Resources,
+    engine: ScriptedEngine,
+    *,
+    max_body_bytes: int = 4096,
+    body_timeout_s: float = 0.3,
+    sse_keep_alive_s: float = 0.05,
+    traces: bool = False,
+) -> FastAPI:
+    """As the service makes it and joins its engine."""
+    resources.engine = engine
     app = create_app(
         resources,
         rules=RequestRules(DEFAULT_LIMITS),
-        max_body_bytes=4096,
-        body_timeout_s=0.3,
-        sse_keep_alive_s=0.05,
+        max_body_bytes=max_body_bytes,
+        body_timeout_s=body_timeout_s,
+        sse_keep_alive_s=sse_keep_alive_s,
+        traces=traces,
     )
     join_engine(app, engine.routers)
     return app
@@ -106,7 +121,6 @@ def app_with(resources: Resources, engine: ScriptedEngine) -> FastAPI:
 def app(engine: ScriptedEngine, state: ServiceState) -> Iterator[FastAPI]:
     keys = KeyRing([make_key("unit", digest_of(SECRET), ["infer", "metrics", "admin"])])
     resources = Resources(state, keys, Metrics(CollectorRegistry()), "0", "bundled")
-    resources.engine = engine
     yield app_with(resources, engine)
 
 

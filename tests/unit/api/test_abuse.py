@@ -8,18 +8,15 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request
 from prometheus_client import CollectorRegistry
 
-from app.api.application import create_app, join_engine
 from app.api.metrics import Metrics
 from app.api.resources import Resources
 from app.core.envelopes import MAX_ERROR_BYTES
 from app.core.keys import KeyRing, digest_of, make_key
 from app.core.request_fields import TABLES
-from app.core.request_rules import RequestRules
 from app.core.state import ServiceState
 from tests.abuse.attack import ATTACKS, Attack
 from tests.abuse.leaks import leak_in
-from tests.unit.api.conftest import SECRET, ScriptedEngine
-from tests.unit.limits import DEFAULT_LIMITS
+from tests.unit.api.conftest import SECRET, ScriptedEngine, app_with
 
 
 class WatchedEngine(ScriptedEngine):
@@ -47,16 +44,9 @@ def watched() -> WatchedEngine:
 def guarded(watched: WatchedEngine, state: ServiceState) -> FastAPI:
     keys = KeyRing([make_key("unit", digest_of(SECRET), ["infer"])])
     resources = Resources(state, keys, Metrics(CollectorRegistry()), "0", "bundled")
-    resources.engine = watched
-    app = create_app(
-        resources,
-        rules=RequestRules(DEFAULT_LIMITS),
-        max_body_bytes=8 << 20,
-        body_timeout_s=5,
-        sse_keep_alive_s=0,
+    return app_with(
+        resources, watched, max_body_bytes=8 << 20, body_timeout_s=5, sse_keep_alive_s=0
     )
-    join_engine(app, watched.routers)
-    return app
 
 
 def send(app: FastAPI, attack: Attack) -> httpx.Response:

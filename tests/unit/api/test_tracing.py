@@ -12,14 +12,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
 
-from app.api.application import create_app, join_engine
 from app.api.metrics import Metrics
 from app.api.resources import Resources
 from app.core.keys import KeyRing, digest_of, make_key
-from app.core.request_rules import RequestRules
 from app.core.state import ServiceState
-from tests.unit.api.conftest import SECRET, ScriptedEngine
-from tests.unit.limits import DEFAULT_LIMITS
+from tests.unit.api.conftest import SECRET, ScriptedEngine, app_with
 
 CLIENT_TRACE, CLIENT_SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{CLIENT_TRACE}-{CLIENT_SPAN}-01"
@@ -55,11 +52,7 @@ def ask(
     engine.script = show
     keys = KeyRing([make_key("unit", digest_of(SECRET), ["infer"])])
     resources = Resources(state, keys, Metrics(CollectorRegistry()), "0", "bundled")
-    resources.engine = engine
-    rules = RequestRules(DEFAULT_LIMITS)
-    bounds = {"max_body_bytes": 4096, "body_timeout_s": 1, "sse_keep_alive_s": 1}
-    app = create_app(resources, rules=rules, traces=traces, **bounds)
-    join_engine(app, engine.routers)
+    app = app_with(resources, engine, traces=traces)
     transport = httpx.ASGITransport(app=app)
     headers = {"authorization": f"Bearer {SECRET}", "traceparent": TRACEPARENT, "tracestate": "a=b"}
 
