@@ -65,8 +65,9 @@ def print_overview(name: str) -> int:
     if not asked:
         print(f"error: there is no command {name[:40]!r}", file=out)
     print("usage: python -m app COMMAND [options]\n\ncommands:", file=out)
+    width = max(map(len, COMMANDS))
     for command, (_, summary) in COMMANDS.items():
-        print(f"  {command:<12} {summary}", file=out)
+        print(f"  {command:<{width}}  {summary}", file=out)
     return 0 if asked else 2
 
 

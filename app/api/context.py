@@ -4,7 +4,7 @@ import uuid
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from starlette.types import Scope
+from starlette.types import Message, Scope
 
 from app.core.envelopes import Family
 from app.core.keys import Key
@@ -39,3 +39,11 @@ def context_of(scope: Scope) -> RequestContext:
 def header_of(scope: Scope, name: bytes) -> bytes | None:
     """The first header of that name (lower case)."""
     return next((value for key, value in scope["headers"] if key == name), None)
+
+
+def is_event_stream(start: Message) -> bool:
+    """Whether the response that `start` begins is a stream of events."""
+    return any(
+        name == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in start.get("headers", ())
+    )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.keep_alive import is_event_stream
+from app.api.context import is_event_stream
 from app.core.errors import RequestError
 
 # How long what runs may take to notice that its client is gone; then its task is cancelled.

@@ -9,8 +9,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.context import RequestContext, context_of
-from app.api.keep_alive import is_event_stream
+from app.api.context import RequestContext, context_of, is_event_stream
 from app.core.envelopes import Family, render, render_event
 from app.core.errors import InternalError, RequestError, Unavailable
 from app.core.foreign_errors import adopt_body

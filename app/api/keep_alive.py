@@ -5,7 +5,7 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.context import context_of
+from app.api.context import context_of, is_event_stream
 from app.core.meter import StreamClock
 
 COMMENT = b": keep-alive\n\n"
@@ -63,10 +63,3 @@ class QuietStream:
         if self._task is not None:
             self._task.cancel()
             self._task = None
-
-
-def is_event_stream(start: Message) -> bool:
-    return any(
-        name == b"content-type" and value.startswith(b"text/event-stream")
-        for name, value in start.get("headers", ())
-    )

@@ -7,7 +7,7 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.context import SCOPE_KEY, RequestContext, header_of
+from app.api.context import SCOPE_KEY, RequestContext, header_of, is_event_stream
 from app.api.metrics import NO_KEY, NO_ROUTE, Metrics, RequestMetrics
 from app.core.envelopes import Family, shorten
 from app.core.meter import current_meter
@@ -156,10 +156,7 @@ class ResponseWatch:
             headers.append((b"x-request-id", self.context.id.encode()))
             if ticket := self.context.meter.ticket:
                 headers.extend((k.encode(), v.encode()) for k, v in ticket.headers.items())
-            self.context.is_stream = any(
-                name == b"content-type" and value.startswith(b"text/event-stream")
-                for name, value in headers
-            )
+            self.context.is_stream = is_event_stream(message)
         elif message["type"] == "http.response.body":
             if self.context.is_stream and not (body := message.get("body", b"")).startswith(b":"):
                 self.note_event(body)

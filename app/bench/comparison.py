@@ -1,12 +1,11 @@
 """The comparison of servers as Markdown: medians, and each one's ratio to one of them."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from app.bench.campaign import Measurement
 from app.bench.figures import figures_of, grouped
-from app.bench.report import machine
+from app.bench.report import machine, today_here
 from app.bench.table import number, table_row
 from app.core.errors import AppError
 
@@ -32,11 +31,10 @@ def comparison_lines(
 ) -> list[str]:
     """`columns`: a figure's name for each heading."""
     figures = {key: figures_of(group) for key, group in grouped(measurements).items()}
-    about = machine()
     repetitions = 1 + max(each.repetition for each in measurements)
     lines = [
-        f"{datetime.now(UTC):%Y-%m-%d}, {about['cpu']}, {about['num_cpus']} CPUs, Python "
-        f"{about['python']}; medians of {repetitions}, in brackets the ratio to {base_name}.",
+        f"{today_here()}, Python {machine()['python']}; medians of {repetitions}, in brackets the "
+        f"ratio to {base_name}.",
         "",
         table_row("load", "server", *columns),
         table_row(*["---"] * (2 + len(columns))),

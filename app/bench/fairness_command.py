@@ -8,13 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from app.bench.comparison import write_section
 from app.bench.crowds import Crowd, Scene, play
 from app.bench.peers import GatewayModel, PeerError, plan_gateway, stock_command
-from app.bench.report import machine
+from app.bench.report import today_here
 from app.bench.running_servers import running_servers
 from app.bench.server_process import ServerPlan, free_port
 from app.bench.statistics import quantile
@@ -149,11 +148,9 @@ def p95_s(scene: Scene, name: str) -> float:
 
 
 def heading(seconds: float) -> list[str]:
-    about = machine()
     return [
-        f"{datetime.now(UTC):%Y-%m-%d}, {about['cpu']}, {about['num_cpus']} CPUs; bundled W8A8 "
-        f"model, real engine, eager, {NUM_SEQS} sequences at once, answers of {ANSWER} tokens; "
-        f"{seconds:.0f} s a scene. `make bench-fairness`.",
+        f"{today_here()}; bundled W8A8 model, real engine, eager, {NUM_SEQS} sequences at once, "
+        f"answers of {ANSWER} tokens; {seconds:.0f} s a scene. `make bench-fairness`.",
     ]
 
 

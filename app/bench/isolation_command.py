@@ -6,14 +6,13 @@ import itertools
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
 from app.bench.comparison import write_section
 from app.bench.connection import Client
 from app.bench.neighbour import Disturb, Gaps, Neighbour, medians
 from app.bench.peers import EXECUTOR, GatewayModel, plan_gateway
-from app.bench.report import machine
+from app.bench.report import today_here
 from app.bench.running_servers import running_servers
 from app.bench.server_process import ServerPlan
 from app.bench.table import table_row
@@ -117,10 +116,9 @@ def body(**fields: object) -> bytes:
 
 
 def table(runs: Runs) -> list[str]:
-    about = machine()
     lines = [
-        f"{datetime.now(UTC):%Y-%m-%d}, {about['cpu']}, {about['num_cpus']} CPUs; medians; "
-        f"{NUM_AT_ONCE} senders at a time; milliseconds between the neighbour's tokens.",
+        f"{today_here()}; medians; {NUM_AT_ONCE} senders at a time; milliseconds between the "
+        "neighbour's tokens.",
         "",
         table_row("engine", "meanwhile", "p99", "worst", "sent"),
         table_row(*["---"] * 5),

@@ -5,7 +5,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from app.bench.arrivals import ClosedLoop, OpenLoop
@@ -15,7 +14,7 @@ from app.bench.generator import Run
 from app.bench.lengths import Lengths
 from app.bench.outcome import Outcome
 from app.bench.peers import MODEL_NAME, Bench, plan_simulated_gateway, plan_stock
-from app.bench.report import machine
+from app.bench.report import today_here
 from app.bench.running_servers import running_servers
 from app.bench.statistics import Objectives, quantile
 from app.bench.table import number, table_row
@@ -108,11 +107,10 @@ def measured(subject: Subject, load: Load) -> Run:
 
 
 def heading(capacity: float, seconds: float) -> str:
-    about = machine()
     return (
-        f"{datetime.now(UTC):%Y-%m-%d}, {about['cpu']}, {about['num_cpus']} CPUs; simulated "
-        f"executor, {NUM_STREAMS} sequences at once, {STEP_MS:.0f} ms a step, answers of about "
-        f"{ANSWER.median} tokens: {capacity:.1f} requests per second at most. Poisson arrivals for "
+        f"{today_here()}; simulated executor, {NUM_STREAMS} sequences at once, {STEP_MS:.0f} ms a "
+        f"step, answers of about {ANSWER.median} tokens: {capacity:.1f} requests per second at "
+        "most. Poisson arrivals for "
         f"{seconds:.0f} s; in time: first token within {GOAL_S:g} s of the request's arrival; the "
         f"gateway with `queue.max_wait_s={MAX_WAIT_S:g}`. `make bench-overload`."
     )

@@ -23,6 +23,12 @@ def machine() -> dict[str, Any]:
     }
 
 
+def today_here() -> str:
+    """The date, and what the figures were measured on: the beginning of a section's first line."""
+    about = machine()
+    return f"{datetime.now(UTC):%Y-%m-%d}, {about['cpu']}, {about['num_cpus']} CPUs"
+
+
 def cpu_name() -> str:
     for line in CPU_INFO.read_text().splitlines() if CPU_INFO.exists() else ():
         if line.startswith("model name"):

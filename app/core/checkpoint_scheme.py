@@ -44,13 +44,6 @@ class Scheme:
     ignore: tuple[str, ...] = ()
     kv_cache: Quantized | None = None
 
-    @property
-    def is_dynamic_per_token(self) -> bool:
-        """The activations' scales are computed for each token while serving."""
-        return bool(
-            self.activations and self.activations.dynamic and self.activations.strategy == "token"
-        )
-
     def __str__(self) -> str:
         if self.weights is None:
             return f"{self.name}" if self.method is None else f"{self.name} ({self.method})"

@@ -38,6 +38,11 @@ class Sent:
     fault: str = ""
 
 
+def faults_of(sent: Iterable[Sent]) -> Counter[str]:
+    """What went otherwise than asked for, by kind."""
+    return Counter(f"{each.ask.kind}: {each.fault}" for each in sent if each.fault)
+
+
 @dataclass
 class Clients:
     """`name` begins the ids of its requests."""
@@ -67,11 +72,6 @@ class Clients:
                         return
                     one = Exchange(client, f"{self.name}-{next(numbers)}", next(asks), dice)
                     self.sent.append(await one.run(self.model, self.target))
-
-    @staticmethod
-    def faults_of(sent: Iterable[Sent]) -> Counter[str]:
-        """What went otherwise than asked for, by kind."""
-        return Counter(f"{each.ask.kind}: {each.fault}" for each in sent if each.fault)
 
 
 @dataclass
@@ -144,19 +144,16 @@ class Exchange:
 
 def read_tokens(text: str) -> Tokens | None:
     """The last usage that an answer or a stream names, in any of the three APIs' words."""
-    found: Tokens | None = None
     prompt = completion = None
     for line in text.splitlines():
         part = line.removeprefix("data: ")
         if '"usage"' not in part or not part.startswith("{"):
             continue
         event = json.loads(part)
-        usage = event.get("usage") or (event.get("response") or event.get("message") or {}).get(
-            "usage"
-        )
-        if usage:
+        inner = event.get("response") or event.get("message") or {}
+        if usage := event.get("usage") or inner.get("usage"):
             prompt = usage.get("prompt_tokens", usage.get("input_tokens", prompt))
             completion = usage.get("completion_tokens", usage.get("output_tokens", completion))
-    if prompt is not None and completion is not None:
-        found = Tokens(int(prompt), int(completion))
-    return found
+    if prompt is None or completion is None:
+        return None
+    return Tokens(int(prompt), int(completion))

@@ -15,7 +15,7 @@ from app.bench.server_process import ServerProcess
 from app.bench.table import table_row
 from app.bench.target import first_model
 from app.soak.accounting import Accounts, settle
-from app.soak.clients import Clients, Sent
+from app.soak.clients import Clients, Sent, faults_of
 from app.soak.snapshot import GAUGES, Snapshot, SoakError, take_snapshot
 
 FOLDER = Path(".cache/soak")
@@ -46,7 +46,7 @@ class Soak:
 
     @property
     def faults(self) -> list[str]:
-        found = Clients.faults_of(self.sent) + self.accounts.faults
+        found = faults_of(self.sent) + self.accounts.faults
         return [f"{name}: {times}" for name, times in sorted(found.items()) if times]
 
 

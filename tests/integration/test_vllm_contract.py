@@ -128,7 +128,6 @@ def test_what_we_touch_inside_vllm_is_where_we_touch_it() -> None:
 
 PROCESSOR = "vllm.v1.engine.output_processor:OutputProcessor"
 STATE_OF_REQUEST = "vllm.v1.engine.output_processor:RequestState"
-DETOKENIZER = "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer"
 
 
 def test_the_output_handler_gives_each_step_to_a_method_that_we_can_stand_before() -> None:

@@ -37,7 +37,7 @@ def test_the_original_is_a_small_llama_in_bfloat16() -> None:
 def test_the_quantized_one_is_int8_w8a8_of_the_same_network() -> None:
     original, quantized = read_checkpoint(BF16), read_checkpoint(W8A8)
     assert quantized.scheme.name is SchemeName.W8A8_INT8
-    assert quantized.scheme.is_dynamic_per_token
+    assert str(quantized.scheme.activations) == "int8 per token, symmetric, dynamic"
     assert quantized.architecture == original.architecture
     int8 = {tensor.name: tensor.shape for tensor in quantized.tensors if tensor.dtype == "I8"}
     expected = {

@@ -21,7 +21,7 @@ from tests.unit.core.checkpoint_files import (
 def test_a_w8a8_checkpoint_is_read_from_its_headers(tmp_path: Path) -> None:
     checkpoint = read_checkpoint(write_checkpoint(tmp_path))
     assert checkpoint.scheme.name is SchemeName.W8A8_INT8
-    assert checkpoint.scheme.is_dynamic_per_token
+    assert str(checkpoint.scheme.activations) == "int8 per token, symmetric, dynamic"
     assert checkpoint.scheme.ignore == ("lm_head",)
     assert checkpoint.architecture.num_layers == 2
     assert checkpoint.architecture.head_dim == 32
