@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.core.envelopes import Family, render
@@ -53,6 +54,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.refusal = HTTPStatus.BAD_REQUEST
         self.url = b""
         self.is_in_head = True
+        self.is_upgrade = False  # of the head that was read last
         self.is_deaf = False  # nothing more is taken from this connection
         self.num_heads = self.num_fed = self.num_parsed = self.num_headers = 0
         self.head_timer: asyncio.TimerHandle | None = None
@@ -86,7 +88,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing() or self.is_deaf:
             return
         was_in_head, num_heads = self.is_in_head, self.num_heads
-        super().data_received(data)
+        self.feed(data)
         if not was_in_head or num_heads != self.num_heads or self.transport.is_closing():
             return
         # All of it was part of one head, or of what may stand before one. The parser shows a header
@@ -95,6 +97,33 @@ class BoundedProtocol(HttpToolsProtocol):
         self.num_fed += len(data)
         if self.num_fed > self.limits.max_header_bytes:
             self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def feed(self, data: bytes) -> None:
+        """An `Upgrade` is not followed, as RFC 9110 allows. The parser ends a message behind such a
+        head, and would read its body as the next request: it is given the head again without."""
+        self._unset_keepalive_if_required()
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = self.feed_to_upgrade(rest)
+        except httptools.HttpParserError:
+            self.refuse(self.refusal)
+
+    def feed_to_upgrade(self, data: memoryview) -> memoryview:
+        """Returns what is left to be read."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as stopped:
+            if self.is_upgrade:
+                self.parser.feed_data(self.head_without_upgrade())
+                return data[stopped.args[0] :]
+        return memoryview(b"")
+
+    def head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -121,7 +150,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.count(len(name) + len(value))
 
     def count(self, num_bytes: int) -> None:
-        """Raises ValueError over a limit, which ends the parser: `send_400_response` follows."""
+        """Raises ValueError over a limit, which ends the parser: `feed` answers."""
         self.num_parsed += num_bytes
         limits = self.limits
         if self.num_parsed > limits.max_header_bytes or self.num_headers > limits.max_headers:
@@ -129,6 +158,9 @@ class BoundedProtocol(HttpToolsProtocol):
             raise ValueError("the head is too large")
 
     def on_headers_complete(self) -> None:
+        self.is_upgrade = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+        if self.is_upgrade:
+            return
         self.stop_timer()
         self.is_in_head = False
         self.num_heads += 1
@@ -140,12 +172,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def on_message_complete(self) -> None:
-        super().on_message_complete()
+        if not self.is_upgrade:
+            super().on_message_complete()
         self.is_in_head = True
         self.num_fed = self.num_parsed = self.num_headers = 0
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's words)
-        self.refuse(self.refusal)
 
     def start_timer(self) -> None:
         """One runs at most: from the first byte, however many follow."""

@@ -129,10 +129,48 @@ def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
         b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
         b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\nffffffffffffffffff\r\n",
         b"\x16\x03\x01\x02\x00\x01",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"CONNECT a:443 HTTP/1.1\r\nhost: a\r\n\r\n",
     ],
 )
 def test_what_is_no_http_is_a_400_in_the_envelope(head: bytes) -> None:
     assert refused(exchange(head), 400)["code"] == "invalid_http"
+
+
+H2C = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n"
+SIZED = b"POST / HTTP/1.1\r\n" + H2C + b"content-length: 9\r\n\r\n" + b"x" * 9
+CHUNKED = b"POST / HTTP/1.1\r\n" + H2C + b"transfer-encoding: chunked\r\n\r\n9\r\n"
+CHUNKED += b"x" * 9 + b"\r\n0\r\n\r\n"
+LAST = b"POST / HTTP/1.1\r\nconnection: close\r\ncontent-length: 3\r\n\r\nabc"
+
+
+@pytest.mark.parametrize("request_bytes", [SIZED, CHUNKED], ids=["sized", "chunked"])
+@pytest.mark.parametrize("num_bytes", [1, 7, 1000])
+def test_an_upgrade_that_is_offered_does_not_cost_the_body(
+    request_bytes: bytes, num_bytes: int
+) -> None:
+    """As Java's own client offers it with its first request."""
+    whole = request_bytes * 2 + LAST
+    answer = exchange(
+        *(whole[start : start + num_bytes] for start in range(0, len(whole), num_bytes))
+    )
+    assert [each[-1:] for each in answer.split(b"HTTP/1.1 200 OK")[1:]] == [b"9", b"9", b"3"]
+
+
+def test_upgrades_by_the_hundred_are_read_one_after_the_other() -> None:
+    greedy = b"GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+    assert exchange(greedy * 2000 + LAST).count(b"HTTP/1.1 200 OK") == 2001
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\n" + H2C + b"a: " + b"x" * 2000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + H2C + b"a: b\r\n" * 18 + b"\r\n",
+    ],
+)
+def test_an_upgrade_opens_no_larger_head(head: bytes) -> None:
+    assert refused(exchange(head), 431)["code"] == "headers_too_large"
 
 
 def test_trailers_that_are_too_large_are_a_431() -> None:
