@@ -1,14 +1,10 @@
 """Tries out a request's constraints in another process before vLLM's engine compiles them."""
 
 import asyncio
-import contextlib
 import hashlib
-import json
 import logging
-import sys
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -16,11 +12,11 @@ import xgrammar
 
 from app.core.constraints import Constraint
 from app.core.errors import InvalidRequest, StartError, Unavailable
-from app.core.grammar_trial import Job, Trial, Verdict
+from app.core.grammar_trial import Job, Verdict
+from app.engine.grammar_host_process import HostProcess
 
 logger = logging.getLogger("gateway.engine")
 
-ROOT = Path(__file__).parents[2]
 _MAX_RUNNING = 2
 _MAX_WAITING = 64
 # The host answers at the deadline at the latest, or has to be loaded first (some 6 s); longer than
@@ -36,15 +32,12 @@ class GrammarTrials:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self._host: asyncio.subprocess.Process | None = None
-        self._reading: asyncio.Task[None] | None = None
-        self._pending: dict[int, asyncio.Future[Verdict]] = {}
+        self._host: HostProcess | None = None
         # By digest: the texts of 4,096 requests can be gigabytes.
         self._remembered: OrderedDict[bytes, tuple[float, Verdict]] = OrderedDict()
         self._running = asyncio.Semaphore(_MAX_RUNNING)
         self._starting = asyncio.Lock()
         self._judging: dict[Key, asyncio.Task[Verdict]] = {}
-        self._last_number = 0
 
     async def start(self) -> None:
         """Start the host, and wait until it has everything loaded. Raises StartError."""
@@ -60,7 +53,11 @@ class GrammarTrials:
         verdict = self._recall(key)
         if verdict is None:
             if key not in self._judging and len(self._judging) >= _MAX_WAITING:
-                raise unavailable()
+                raise Unavailable(
+                    "Too many schemas are waiting to be compiled.",
+                    code="overloaded",
+                    retry_after_s=2,
+                )
             # A client that leaves does not take the trial along: it would free its place too soon.
             verdict = await asyncio.shield(self._judging.get(key) or self._begin(key))
         if not verdict.is_good:
@@ -93,58 +90,26 @@ class GrammarTrials:
 
     async def _try_out(self, key: Key, patience_s: float = _PATIENCE_S) -> Verdict:
         host = await self._running_host()
-        self._last_number += 1
-        number = self._last_number
-        trial = Trial(number, [[each.kind, each.text] for each in key])
-        verdict = self._pending[number] = asyncio.get_running_loop().create_future()
         try:
-            assert host.stdin is not None  # noqa: S101 (it was asked for)
-            host.stdin.write(json.dumps(vars(trial)).encode() + b"\n")
-            await host.stdin.drain()
-            return await asyncio.wait_for(verdict, self.job.deadline_s + patience_s)
+            return await host.try_out(key, self.job.deadline_s + patience_s)
         except (TimeoutError, ConnectionError):
             logger.warning("the host of grammar trials does not answer; it is replaced")
-            await self.stop()
-            raise unavailable() from None
-        finally:
-            self._pending.pop(number, None)
+            await host.stop()
+            raise Unavailable(
+                "The schema could not be tried out just now; send it again.", retry_after_s=2
+            ) from None
 
-    async def _running_host(self) -> asyncio.subprocess.Process:
+    async def _running_host(self) -> HostProcess:
         async with self._starting:
-            if self._host is None or self._host.returncode is not None:
-                await self._start()
-            assert self._host is not None  # noqa: S101 (just started)
+            if self._host is None or not self._host.is_alive:
+                await self.stop()
+                self._host = await HostProcess.start(self.job)
             return self._host
-
-    async def _start(self) -> None:
-        self._host = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app.engine.grammar_host"),
-            cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        assert self._host.stdin is not None  # noqa: S101 (it was asked for)
-        self._host.stdin.write(json.dumps(vars(self.job)).encode() + b"\n")
-        self._reading = asyncio.create_task(self._read(self._host))
-
-    async def _read(self, host: asyncio.subprocess.Process) -> None:
-        """Give each verdict to whoever waits for it; at the end, tell the rest that none comes."""
-        assert host.stdout is not None  # noqa: S101 (it was asked for)
-        async for line in host.stdout:
-            verdict = Verdict(**json.loads(line))
-            future = self._pending.get(verdict.number)
-            if future is not None and not future.done():
-                future.set_result(verdict)
-        for future in self._pending.values():
-            if not future.done():
-                future.set_exception(unavailable())
 
     async def stop(self) -> None:
         host, self._host = self._host, None
-        if host is not None and host.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                host.kill()
-            await host.wait()
+        if host is not None:
+            await host.stop()
 
     def _refusal(self, key: Key, verdict: Verdict) -> InvalidRequest:
         if verdict.index is not None:
@@ -171,9 +136,3 @@ def trial_job(client: Any, deadline_s: float) -> Job:
         client.get_tokenizer(), vocab_size=client.model_config.get_vocab_size()
     )
     return Job(tokenizer.serialize_json(), deadline_s)
-
-
-def unavailable() -> Unavailable:
-    return Unavailable(
-        "Too many schemas are waiting to be compiled.", code="overloaded", retry_after_s=2
-    )

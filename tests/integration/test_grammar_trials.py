@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from app.core.constraints import Constraint
-from app.core.errors import InvalidRequest
+from app.core.errors import InvalidRequest, Unavailable
 
 with warnings.catch_warnings(action="ignore"):  # torch's own, while it is imported
     import xgrammar
@@ -98,10 +98,31 @@ def test_a_host_that_dies_is_replaced() -> None:
     with_trials(use)
 
 
+def test_who_waits_for_a_host_that_dies_is_told_and_nobody_else() -> None:
+    """The trial that the first host leaves behind ends while the second host's still runs."""
+    another = Constraint("grammar", SLOW.text + "\n", "slow too")
+
+    async def use(trials: GrammarTrials) -> None:
+        waiting = asyncio.create_task(trials.check([SLOW]))
+        await asyncio.sleep(0.3)
+        (host,) = hosts()
+        host.send_signal(signal.SIGKILL)
+        host.wait(5)
+        await asyncio.sleep(0.1)
+        late = asyncio.create_task(trials.check([another]))
+        with pytest.raises(Unavailable, match="send it again"):
+            await waiting
+        assert not late.done()
+        with pytest.raises(InvalidRequest, match="compile_timeout_s"):
+            await late
+
+    with_trials(use, deadline_s=1)
+
+
 def test_the_same_constraint_is_compiled_once() -> None:
     async def use(trials: GrammarTrials) -> int:
         await asyncio.gather(*(trials.check([GOOD]) for _ in range(50)))
-        return trials._last_number
+        return trials._host._num_trials if trials._host else 0
 
     assert with_trials(use) == 2  # the warm-up's, and ours
 
