@@ -14,9 +14,9 @@ from app.api.body import JsonBody
 from app.api.door import Door
 from app.api.endpoints import models, probes, service, stateless
 from app.api.error_rendering import ErrorRendering
-from app.api.fail_fast import stop_at_first_mistake
 from app.api.fast_lane import FastLane, Wrapper
 from app.api.keep_alive import SseKeepAlive
+from app.api.light_models import lighten
 from app.api.observation import Observation
 from app.api.openapi import describe
 from app.api.resources import Resources
@@ -136,7 +136,7 @@ def join_engine(
     app.include_router(picked)
     for route in app.routes:
         if isinstance(route, APIRoute):
-            stop_at_first_mistake(route)
+            lighten(route)
     if wrappers:
         app.state.wrappers.update(wrappers)
     app.openapi_schema = None

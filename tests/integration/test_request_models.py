@@ -21,7 +21,7 @@ from app.core.request_rules import RequestRules
 from tests.abuse.attack import DEFAULTS, QUESTION
 from tests.unit.limits import DEFAULT_LIMITS
 
-MAX_MISTAKES = 1000
+MAX_MISTAKES = 100
 WRONG: tuple[Any, ...] = (7, 0.5, True, "a", None, [], {}, [{}], [[]], {"a": {}}, [None])
 (MESSAGE,) = QUESTION
 ITEMS: tuple[dict[str, Any], ...] = (
