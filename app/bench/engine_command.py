@@ -5,8 +5,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import httpx
-
 from app.bench.arrivals import ClosedLoop
 from app.bench.campaign import Campaign, Load, Subject
 from app.bench.comparison import comparison_lines, write_section
@@ -17,6 +15,7 @@ from app.bench.report import write_report
 from app.bench.running_servers import running_servers
 from app.bench.server_process import ServerPlan, ServerProcess
 from app.bench.table import complaint_lines, table_row
+from app.bench.target import read_status
 from app.bench.workload import draw_workload
 
 FOLDER = Path(".cache/bench")
@@ -75,16 +74,8 @@ def memory_lines(servers: Mapping[str, tuple[Subject, ServerProcess]]) -> list[s
         table_row(*["---"] * 4),
     ]
     for name, (subject, server) in servers.items():
-        found = loaded_model(subject)
+        found = read_status(subject.target)["quantization"]
         weights = int(found["parameter_bytes"]) / MIB
         resident = resident_bytes(server.pids) / MIB
         lines.append(table_row(name, found["kernel"], f"{weights:.2f}", f"{resident:.0f}"))
     return lines
-
-
-def loaded_model(subject: Subject) -> dict[str, str]:
-    target = subject.target
-    response = httpx.get(f"{target.url}/admin/status", headers=target.headers, timeout=30)
-    response.raise_for_status()
-    found: dict[str, str] = response.json()["quantization"]
-    return found

@@ -15,7 +15,7 @@ from app.bench.crowds import Crowd, Scene, play
 from app.bench.peers import GatewayModel, PeerError, plan_gateway, stock_command
 from app.bench.report import today_here
 from app.bench.running_servers import running_servers
-from app.bench.server_process import ServerPlan, free_port
+from app.bench.server_process import QUIET_VLLM, ServerPlan, free_port
 from app.bench.statistics import quantile
 from app.bench.table import number, table_row
 from app.bench.target import Target
@@ -76,7 +76,7 @@ def stock_plan() -> ServerPlan:
         *("--max-num-seqs", str(NUM_SEQS), "--max-model-len", "4096"),
         *("--max-num-batched-tokens", "2048", "--enforce-eager"),
     ]
-    environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    environment = {"VLLM_CPU_KVCACHE_SPACE": "1", **QUIET_VLLM}
     return ServerPlan(STOCK, stock_command(MODEL, arguments), port, environment)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.bench.server_process import ServerPlan, free_port, python_path
+from app.bench.server_process import QUIET_VLLM, ServerPlan, free_port, python_path
 from app.core.errors import AppError
 
 VLLM_VERSION = "0.32.0"
@@ -41,8 +41,7 @@ class Bench:
         return {
             "SIMULATED_DEVICE": json.dumps(device),
             "PYTHONPATH": python_path(),
-            "HF_HUB_OFFLINE": "1",
-            "VLLM_NO_USAGE_STATS": "1",
+            **QUIET_VLLM,
         }
 
 

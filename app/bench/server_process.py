@@ -18,6 +18,8 @@ from app.core.errors import AppError
 START_S = 300
 STOP_S = 30
 LAST_WORDS_BYTES = 2000
+# With which vLLM asks no hub for a model that is here, and tells nobody that it is used.
+QUIET_VLLM = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
 
 
 class ServerError(AppError):

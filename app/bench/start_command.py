@@ -15,7 +15,7 @@ from app.bench.comparison import write_section
 from app.bench.peers import GatewayModel, plan_gateway
 from app.bench.server_process import ServerProcess
 from app.bench.table import table_row
-from app.bench.target import Target, first_model
+from app.bench.target import Target, first_model, read_samples
 
 FOLDER = Path(".cache/bench-start")
 CACHE = FOLDER / "compiled"
@@ -73,13 +73,9 @@ def start(form: Form, profile: str) -> Seconds:
 
 
 def read_phases(target: Target) -> Seconds:
-    text = httpx.get(f"{target.url}/metrics", headers=target.headers, timeout=30).text
-    found = {}
-    for line in text.splitlines():
-        if line.startswith(f"{SERIES}{{"):
-            labels, _, value = line.rpartition(" ")
-            found[labels.partition('phase="')[2].partition('"')[0]] = float(value)
-    return found
+    return {
+        each.labels["phase"]: each.value for each in read_samples(target) if each.name == SERIES
+    }
 
 
 def first_token_s(target: Target) -> float:

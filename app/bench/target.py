@@ -1,9 +1,14 @@
-"""Where load goes: a server's address, the key it wants and the model it serves."""
+"""Where load goes: a server's address, the key it wants, the model it serves, and what a gateway
+says of itself."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from app.core.errors import AppError
 
@@ -53,3 +58,17 @@ def first_model(target: Target) -> str:
         return str(response.json()["data"][0]["id"])
     except (ValueError, LookupError, TypeError) as error:
         raise TargetError(f"{target.url}/v1/models lists no model.") from error
+
+
+def read_status(target: Target) -> dict[str, Any]:
+    """A gateway's /admin/status."""
+    answer = httpx.get(f"{target.url}/admin/status", headers=target.headers, timeout=30)
+    status: dict[str, Any] = answer.raise_for_status().json()
+    return status
+
+
+def read_samples(target: Target) -> Iterator[Sample]:
+    """Of all series on a gateway's /metrics."""
+    answer = httpx.get(f"{target.url}/metrics", headers=target.headers, timeout=30)
+    for family in text_string_to_metric_families(answer.raise_for_status().text):
+        yield from family.samples

@@ -2,8 +2,8 @@
 
 import argparse
 
-from app.core.errors import SettingsError
 from app.core.llama_shape import SHAPES
+from app.core.number_lists import read_numbers
 
 # Both sides of every size at which vLLM's CUTLASS kernels change their tiles, and the ends.
 ROWS = "1,2,7,16,17,32,33,64,65,128,129,256,257,512,1024,2048,4096,8192"
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Exits with 1 where an output is off by more than its rounding."""
-    rows = read_rows(arguments.rows)
+    rows = read_numbers(arguments.rows, "--rows")
     import torch
 
     from app.engine.device import describe_device
@@ -43,13 +43,3 @@ def run(arguments: argparse.Namespace) -> int:
             total += found.num_wrong
     print(f"{total} outputs are off by more than the rounding of their type.")
     return DIFFERS if total else 0
-
-
-def read_rows(text: str) -> list[int]:
-    try:
-        rows = [int(word) for word in text.split(",")]
-    except ValueError:
-        rows = []
-    if not rows or min(rows) < 1:
-        raise SettingsError(f"--rows has to be numbers with commas between, not {text[:40]!r}.")
-    return rows

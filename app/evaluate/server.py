@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from app.bench.server_process import ServerPlan, ServerProcess, free_port
+from app.bench.server_process import QUIET_VLLM, ServerPlan, ServerProcess, free_port
 from app.core.errors import AppError
 
 SERVED_NAME = "evaluated"
@@ -80,8 +80,7 @@ def plan_server(model: Path, choice: EngineChoice, folder: Path) -> ServerPlan:
     environment = {
         "VLLM_CPU_KVCACHE_SPACE": os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1"),
         "VLLM_API_KEY": key,
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
+        **QUIET_VLLM,
         "TOKENIZERS_PARALLELISM": "false",
     }
     return ServerPlan(

@@ -5,10 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 from app.bench.process_cpu import PROC, resident_bytes
-from app.bench.target import Target
+from app.bench.target import Target, read_samples, read_status
 from app.core.errors import AppError
 
 REST_S = 60.0
@@ -68,8 +66,10 @@ def take_snapshot(target: Target, pid: int) -> Snapshot:
 
 
 def read_once(target: Target, pid: int) -> Snapshot:
-    series = read_series(target)
-    found = {gauge.name: series.get(gauge.name, 0.0) for gauge in SERIES}
+    found = {gauge.name: 0.0 for gauge in SERIES}
+    for sample in read_samples(target):
+        if sample.name in found:  # the sum over its labels
+            found[sample.name] += sample.value
     found["rss"] = resident_bytes([pid]) / 2**20
     found["descriptors"] = num_entries(PROC / str(pid) / "fd")
     found["threads"] = num_entries(PROC / str(pid) / "task")
@@ -83,24 +83,6 @@ def num_entries(folder: Path) -> int:
 def is_at_rest(target: Target) -> bool:
     queue = read_status(target)["queue"]
     return not any(queue.values())
-
-
-def read_status(target: Target) -> dict[str, dict[str, float]]:
-    answer = httpx.get(f"{target.url}/admin/status", headers=target.headers, timeout=30)
-    found: dict[str, dict[str, float]] = answer.raise_for_status().json()
-    return found
-
-
-def read_series(target: Target) -> dict[str, float]:
-    """Each series' sum over its labels."""
-    text = httpx.get(f"{target.url}/metrics", headers=target.headers, timeout=30).text
-    sums: dict[str, float] = {}
-    for line in text.splitlines():
-        if not line.startswith("#"):
-            name, _, value = line.rpartition(" ")
-            name = name.partition("{")[0]
-            sums[name] = sums.get(name, 0.0) + float(value)
-    return sums
 
 
 def wait_until(condition: Callable[[], bool], failure: str) -> None:

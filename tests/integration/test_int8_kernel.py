@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from app.core.llama_shape import LLAMA_8B
-from app.engine.int8_command import ROWS, read_rows
+from app.core.number_lists import read_numbers
+from app.engine.int8_command import ROWS
 from app.engine.int8_product import (
     Int8Kernel,
     Layer,
@@ -28,7 +29,7 @@ LAYERS = {
 }
 KERNELS = {"cpu": "CPUInt8ScaledMMLinearKernel", "cuda": "CutlassInt8ScaledMMLinearKernel"}
 # A CPU takes minutes for what a GPU does at once.
-LLAMA_ROWS = {"cpu": [1, 64], "cuda": read_rows(ROWS)}
+LLAMA_ROWS = {"cpu": [1, 64], "cuda": read_numbers(ROWS, "--rows")}
 
 # vLLM and torch raise deprecation warnings of their own when they are imported.
 pytestmark = pytest.mark.filterwarnings("ignore")

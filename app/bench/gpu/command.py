@@ -15,6 +15,7 @@ from app.bench.gpu.results import Journal, read_journal
 from app.bench.gpu.tables import page_lines
 from app.core.errors import SettingsError
 from app.core.llama_shape import SHAPES
+from app.core.number_lists import read_numbers
 
 FOLDER = Path(".cache/bench/gpu")
 SECTION = "engine"
@@ -154,16 +155,6 @@ def read_loads(arguments: argparse.Namespace) -> Loads:
         prefill_tokens=arguments.prefill_tokens,
         repeat=arguments.repeat,
     )
-
-
-def read_numbers(text: str, option: str) -> list[int]:
-    try:
-        numbers = [int(word) for word in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 1:
-        raise SettingsError(f"{option} has to be numbers with commas between, not {text[:40]!r}.")
-    return numbers
 
 
 def read_settings(text: str) -> dict[str, Any]:

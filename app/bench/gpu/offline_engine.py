@@ -10,12 +10,12 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, cast
 
-from app.bench.server_process import python_path
+from app.bench.server_process import QUIET_VLLM, python_path
 from app.core.errors import AppError
 from app.core.report_line import find_report, read_report
 
@@ -23,9 +23,8 @@ ENGINE = (sys.executable, "-m", "app.engine.offline")
 CEILINGS = (sys.executable, "-m", "app.engine.ceilings")
 STOP_S = 30
 ENVIRONMENT = {
-    "HF_HUB_OFFLINE": "1",
+    **QUIET_VLLM,
     "PYTHONUNBUFFERED": "1",
-    "VLLM_NO_USAGE_STATS": "1",
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
 }
 
@@ -45,9 +44,12 @@ class Case:
     repeat: int = 3
 
     @property
+    def is_prefill(self) -> bool:
+        return self.output_tokens == 1
+
+    @property
     def as_json(self) -> dict[str, int]:
-        names = ("num_seqs", "prompt_tokens", "output_tokens", "repeat")
-        return {name: getattr(self, name) for name in names}
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,13 @@ import argparse
 import time
 from pathlib import Path
 
-from app.bench.gpu.command import FOLDER, read_numbers, read_settings
+from app.bench.gpu.command import FOLDER, read_settings
 from app.bench.gpu.modes import Mode, parse_modes
 from app.bench.gpu.offline_engine import Case, EnginePlan, OfflineEngine
 from app.bench.gpu.random_checkpoint import write_checkpoint
 from app.bench.gpu.trace import TraceError, profile_lines, read_events
 from app.core.llama_shape import SHAPES
+from app.core.number_lists import read_numbers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

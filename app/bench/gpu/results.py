@@ -1,8 +1,8 @@
 """Results of `bench-gpu`: a JSON object on each line, written as soon as it is there."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -13,6 +13,9 @@ from app.core.errors import AppError
 from app.core.llama_shape import SHAPES
 from app.core.roofline import Ceilings, Served, Work
 
+Runs = list[dict[str, float]]
+Found = tuple[Case, Runs]
+
 
 class ResultsError(AppError):
     """A file of results that cannot be read."""
@@ -20,16 +23,13 @@ class ResultsError(AppError):
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """`about` goes with every line."""
-
     path: Path
-    about: dict[str, Any] = field(default_factory=dict)
 
     def add(self, kind: str, **values: Any) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         date = datetime.now(UTC).isoformat(timespec="seconds")
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"kind": kind, "date": date, **self.about, **values}) + "\n")
+            file.write(json.dumps({"kind": kind, "date": date, **values}) + "\n")
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
@@ -47,26 +47,19 @@ class Measured:
     name: str
     served: Served
     loaded: dict[str, Any]
-    runs: dict[Case, list[dict[str, float]]]
+    runs: dict[Case, Runs]
 
-    def decode(self, num_seqs: int) -> tuple[Case, list[dict[str, float]]] | None:
-        found = (
-            (case, runs)
-            for case, runs in self.runs.items()
-            if case.num_seqs == num_seqs and case.output_tokens > 1
-        )
-        return next(found, None)
+    def decode(self, num_seqs: int) -> Found | None:
+        return self._first(lambda case: case.num_seqs == num_seqs and not case.is_prefill)
 
-    def prefill(self, length: int) -> tuple[Case, list[dict[str, float]]] | None:
-        found = (
-            (case, runs)
-            for case, runs in self.runs.items()
-            if case.prompt_tokens == length and case.output_tokens == 1
-        )
-        return next(found, None)
+    def prefill(self, length: int) -> Found | None:
+        return self._first(lambda case: case.prompt_tokens == length and case.is_prefill)
+
+    def _first(self, is_wanted: Callable[[Case], bool]) -> Found | None:
+        return next((pair for pair in self.runs.items() if is_wanted(pair[0])), None)
 
 
-def middle(runs: list[dict[str, float]], name: str) -> float | None:
+def middle(runs: Runs, name: str) -> float | None:
     """The median over the runs; None where a run was too short to tell."""
     values = [run[name] for run in runs if name in run]
     return median(values) if values else None

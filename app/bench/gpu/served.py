@@ -2,7 +2,6 @@
 all at once on one device, each with a share of it, and measured in alternation.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,16 +12,15 @@ from app.bench.arrivals import ClosedLoop
 from app.bench.campaign import Campaign, Load, Measurement, Subject, rotated
 from app.bench.gpu.offline_engine import Case, EnginePlan, OfflineEngine
 from app.bench.lengths import Lengths
-from app.bench.peers import MODEL_NAME, GatewayModel, plan_gateway
-from app.bench.server_process import ServerPlan, free_port, python_path
+from app.bench.peers import MODEL_NAME, GatewayModel, plan_gateway, stock_command
+from app.bench.server_process import QUIET_VLLM, ServerPlan, free_port, python_path
 from app.bench.table import number, table_row
 from app.bench.workload import draw_workload
 
 # What the CPU build keeps keys and values in; a GPU's share is `gpu_share`.
 ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
-    "HF_HUB_OFFLINE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
+    **QUIET_VLLM,
 }
 
 
@@ -51,13 +49,11 @@ class Served:
 
     def stock(self) -> ServerPlan:
         port = free_port()
-        words = ["--model", str(self.model), "--served-model-name", MODEL_NAME]
-        words += ["--host", "127.0.0.1", "--port", str(port)]
+        words = ["--served-model-name", MODEL_NAME, "--host", "127.0.0.1", "--port", str(port)]
         for name, value in self.settings.items():
             words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
-        module = "vllm.entrypoints.openai.api_server"
         environment = {**ENVIRONMENT, "PYTHONPATH": python_path()}
-        return ServerPlan("stock", [sys.executable, "-m", module, *words], port, environment)
+        return ServerPlan("stock", stock_command(self.model, words), port, environment)
 
     def gateway(self) -> ServerPlan:
         engine = (f"engine.{name}={str(value).lower()}" for name, value in self.settings.items())

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from app.bench.comparison import comparison_lines, write_section
-from app.bench.gpu.command import FOLDER, read_numbers
+from app.bench.gpu.command import FOLDER
 from app.bench.gpu.offline_engine import EngineError, OfflineEngine
 from app.bench.gpu.random_checkpoint import KINDS, write_checkpoint
 from app.bench.gpu.results import ResultsError
@@ -22,6 +22,7 @@ from app.bench.server_process import ServerPlan
 from app.bench.table import complaint_lines
 from app.core.errors import SettingsError
 from app.core.llama_shape import SHAPES
+from app.core.number_lists import read_numbers
 
 SECTION = "served"
 BASE = "stock"

@@ -62,7 +62,7 @@ def loaded_lines(modes: Sequence[Measured]) -> Iterator[str]:
 
 
 def decode_lines(modes: Sequence[Measured], ceilings: Ceilings | None) -> Iterator[str]:
-    sizes = {case.num_seqs for mode in modes for case in mode.runs if case.output_tokens > 1}
+    sizes = {case.num_seqs for mode in modes for case in mode.runs if not case.is_prefill}
     if not sizes:
         return
     headings = (
@@ -116,9 +116,7 @@ def ratio_lines(modes: Sequence[Measured], sizes: Sequence[int]) -> Iterator[str
 
 
 def prefill_lines(modes: Sequence[Measured], ceilings: Ceilings | None) -> Iterator[str]:
-    lengths = {
-        case.prompt_tokens for mode in modes for case in mode.runs if case.output_tokens == 1
-    }
+    lengths = {case.prompt_tokens for mode in modes for case in mode.runs if case.is_prefill}
     if not lengths:
         return
     yield table_row("prompt", "mode", "prompts", "prefill tokens/s", "of the roofline")
