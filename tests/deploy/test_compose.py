@@ -13,7 +13,8 @@ import yaml
 
 from app.settings.layers import from_variables
 from tests.deploy import toolbox
-from tests.shared_limits.redis_server import START_TIMEOUT_S, free_port, library_path
+from tests.integration.gateway_process import free_port
+from tests.shared_limits.redis_server import START_TIMEOUT_S, library_path
 from tests.shared_limits.redis_server import find as find_redis
 
 ROOT = Path(__file__).parents[2]

@@ -6,13 +6,14 @@ Everything real but the device, whose steps take 200 ms each: long enough to cou
 import http.client
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.faults.waiting import wait_for
 from tests.integration.gateway_process import SECRET, GatewayProcess, running_gateway
 
 STEP_S = 0.2
@@ -77,13 +78,6 @@ def send_all(gateway: GatewayProcess) -> list[http.client.HTTPConnection]:
         connection.request("POST", path, json.dumps(sent), headers)
         connections.append(connection)
     return connections
-
-
-def wait_for(condition: Callable[[], bool], failure: str, timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, failure
-        time.sleep(STEP_S / 4)
 
 
 def test_whoever_leaves_takes_the_work_along_on_every_route(slow: GatewayProcess) -> None:

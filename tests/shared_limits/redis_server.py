@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,36 +13,22 @@ from pathlib import Path
 
 import redis
 
-ROOT = Path(__file__).parents[2]
-UNPACKED = ROOT / ".cache" / "redis"
+from tests.debian import UNPACKED, find_program
+from tests.integration.gateway_process import free_port
+
 PACKAGES = ("redis-server", "redis-tools", "libjemalloc2", "liblzf1", "libatomic1")
 START_TIMEOUT_S = 20
 
 
 @cache
 def find() -> str:
-    """The path of the program. Nothing is installed: no service starts on the machine."""
-    unpacked = UNPACKED / "usr" / "bin" / "redis-server"
-    if found := shutil.which("redis-server"):
-        return found
-    if not unpacked.exists():
-        unpack()
-    assert unpacked.exists(), "redis-server is neither on the PATH nor in Debian's package"
-    return str(unpacked)
-
-
-def unpack() -> None:
-    UNPACKED.mkdir(parents=True, exist_ok=True)
-    if os.geteuid() == 0:
-        subprocess.run(["apt-get", "update", "-qq"], check=False)
-    subprocess.run(["apt-get", "download", "-qq", *PACKAGES], cwd=UNPACKED, check=True)
-    for package in UNPACKED.glob("*.deb"):
-        subprocess.run(["dpkg-deb", "--extract", str(package), str(UNPACKED)], check=True)
+    return find_program("redis-server", *PACKAGES)
 
 
 def library_path() -> dict[str, str]:
     """Where the unpacked program finds its libraries."""
-    return {"LD_LIBRARY_PATH": str(UNPACKED / "usr" / "lib" / f"{os.uname().machine}-linux-gnu")}
+    libraries = UNPACKED / PACKAGES[0] / "usr" / "lib" / f"{os.uname().machine}-linux-gnu"
+    return {"LD_LIBRARY_PATH": str(libraries)}
 
 
 @dataclass
@@ -92,13 +77,6 @@ class RedisServer:
             self.process.send_signal(number)
             self.process.wait(20)
             self.process = None
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager

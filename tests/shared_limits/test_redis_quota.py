@@ -18,7 +18,8 @@ from app.shared_limits.leases import Lease
 from app.shared_limits.ledger import limits_of
 from app.shared_limits.readiness import dangers_of
 from app.shared_limits.redis_quota import RedisQuota
-from tests.shared_limits.redis_server import RedisServer, free_port, running_redis
+from tests.integration.gateway_process import free_port
+from tests.shared_limits.redis_server import RedisServer, running_redis
 from tests.shared_limits.replicas import LEASE_S, Shared, shared_ledger
 
 TIMEOUT_S = 1
