@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from time import monotonic
 
 
 class Phase(StrEnum):
@@ -50,7 +49,6 @@ class ServiceState:
     """
 
     phase: Phase = Phase.STARTING
-    since: float = field(default_factory=monotonic)
     observers: list[Callable[[Phase], None]] = field(default_factory=list)
     num_running: int = 0
     ready_when_saturated: bool = True
@@ -61,7 +59,7 @@ class ServiceState:
             return
         if phase not in _NEXT[self.phase]:
             raise ValueError(f"no way from {self.phase} to {phase}")
-        self.phase, self.since = phase, monotonic()
+        self.phase = phase
         for observe in tuple(self.observers):  # one may take itself off
             observe(phase)
 
