@@ -14,27 +14,35 @@ class DirectStream:
     detokenizer of the request, which stays as vLLM would have it: any output may be vLLM's again.
     """
 
+    __slots__ = (
+        *("state", "stats", "response", "meter", "texts", "is_unwritten", "_pattern", "_token_ids"),
+        *("_detokenizer", "_decode_next", "_longest_stop", "_is_immediate"),
+    )
+
     def __init__(
         self, state: RequestState, pattern: Pattern, response: RawResponse, meter: Meter
     ) -> None:
-        self.state, self.response, self.meter = state, response, meter
+        self.state, self.stats = state, state.stats
+        self.response, self.meter = response, meter
         self.texts: list[str] = []
         self.is_unwritten = False  # whether it is among those that are to write
         self._pattern = pattern
         self._token_ids: list[int] = []
         self._detokenizer: FastIncrementalDetokenizer = state.detokenizer
+        self._decode_next = self._detokenizer.decode_next
         self._longest_stop = max(map(len, self._detokenizer.stop), default=0)
         self._is_immediate = not self._longest_stop and state.stream_interval == 1
 
     def take(self, token_ids: list[int]) -> bool:
         """New tokens. False where they may end the stream or are none: vLLM has to look."""
-        decode = self._detokenizer.decode_next
-        pieces = [decode(token_id) for token_id in token_ids]
+        pieces = [self._decode_next(token_id) for token_id in token_ids]
         if not self._is_immediate or not pieces:
             return self._take_checked(token_ids, pieces)
         # Not added to its text: nobody reads what was sent, and copying it for each token is slow.
         self._detokenizer.token_ids += token_ids
-        self._emit("".join(pieces), token_ids)
+        self.texts += pieces
+        self._token_ids += token_ids
+        self.meter.count(len(token_ids))
         return True
 
     def _take_checked(self, token_ids: list[int], pieces: list[str]) -> bool:
@@ -47,7 +55,9 @@ class DirectStream:
         detokenizer.token_ids += token_ids
         detokenizer.output_text += text
         if (new_ids := self._due(token_ids)) is not None:
-            self._emit(detokenizer.get_next_output_text(finished=False, delta=True), new_ids)
+            self.texts.append(detokenizer.get_next_output_text(finished=False, delta=True))
+            self._token_ids += new_ids
+            self.meter.count(len(new_ids))
         return True
 
     def _due(self, token_ids: list[int]) -> list[int] | None:
@@ -59,11 +69,6 @@ class DirectStream:
                 return None
             state.sent_tokens_offset += len(token_ids)
         return token_ids
-
-    def _emit(self, text: str, token_ids: list[int]) -> None:
-        self.texts.append(text)
-        self._token_ids += token_ids
-        self.meter.count(len(token_ids))
 
     def write(self) -> None:
         """All texts in one chunk."""

@@ -8,32 +8,23 @@ the event loop's turn: where more steps have come by then, they are taken first 
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from operator import attrgetter
 from time import perf_counter
 from typing import Any
 
 from vllm.v1.engine import EngineCoreOutput
 from vllm.v1.engine.async_llm import AsyncLLM
-from vllm.v1.engine.output_processor import RequestState
-from vllm.v1.metrics.loggers import PrometheusStatLogger
 from vllm.v1.metrics.stats import IterationStats
 
 from app.core.histogram_counts import observe_times
 from app.core.meter import Meter, current_meter
 from app.core.raw_response import RawResponse
 from app.engine.fast_path.direct_stream import DirectStream, can_be_direct
+from app.engine.fast_path.step_tokens import StepTokens, find_token_gaps
 from app.engine.fast_path.wording import Pattern
 
 logger = logging.getLogger("gateway.fast_path")
-
-# What an output has, when it is nothing but text, in the fields that could say more.
-_FIELDS = attrgetter(
-    *("finish_reason", "events", "new_logprobs", "new_sampling_mask", "routed_experts"),
-    *("pooling_output", "num_nans_in_logits"),
-)
-_NOTHING_MORE = (None, None, None, None, None, None, 0)
 
 
 class DirectStreams:
@@ -77,58 +68,63 @@ class DirectStreams:
         weight_version: str | None = None,
     ) -> Any:
         """In place of the processor's. Weight versions are for an API that we do not serve."""
-        others: list[EngineCoreOutput] = []
-        gaps: Counter[float] = Counter()
+        streams, others = self._streams, []
+        tokens = StepTokens(timestamp) if stats is not None and timestamp is not None else None
         for output in outputs:
-            stream = self._streams.get(output.request_id)
+            stream = streams.get(output.request_id)
             if stream is None:
                 others.append(output)
                 continue
             try:
-                if self._take(stream, output):
-                    note_tokens(stream.state, output, timestamp, stats, gaps)
-                else:
+                if not self._take(stream, output, tokens):
                     self.end(stream)
                     others.append(output)
             except Exception as error:  # noqa: BLE001 (the other streams go on)
                 self._fail(stream, error)
-        if stats is not None:
-            self._note_gaps(gaps, stats)
+        if stats is not None and tokens is not None:
+            tokens.add_to(stats, self._token_gaps)
         if self._unwritten and not self._is_flush_due:
             self._is_flush_due = True
             asyncio.get_running_loop().call_soon(self._flush)
         return self._process(others, timestamp, stats, weight_version)
 
-    def _take(self, stream: DirectStream, output: EngineCoreOutput) -> bool:
-        if _FIELDS(output) != _NOTHING_MORE or not stream.take(output.new_token_ids):
+    def _take(
+        self, stream: DirectStream, output: EngineCoreOutput, tokens: StepTokens | None
+    ) -> bool:
+        token_ids = output.new_token_ids
+        if not is_only_tokens(output) or not stream.take(token_ids):
             return False
-        if stream.texts and not stream.is_unwritten:
+        if not stream.is_unwritten and stream.texts:
             stream.is_unwritten = True
             self._unwritten.append(stream)
+        if tokens is not None and stream.stats is not None:
+            tokens.note(stream.stats, len(token_ids))
         return True
 
     def _flush(self) -> None:
         self._is_flush_due = False
         streams, self._unwritten = self._unwritten, []
-        gaps: Counter[tuple[Any, float]] = Counter()
+        before_s: defaultdict[Any, list[float]] = defaultdict(list)  # by histogram of the gaps
         now = perf_counter()
         for stream in streams:
-            if stream.texts and stream.response.is_blocked:
+            if not stream.texts:  # it ended meanwhile; its generator has the rest
+                stream.is_unwritten = False
+                continue
+            if stream.response.is_blocked:
                 self._unwritten.append(stream)  # until it reads, its texts merge
                 continue
             stream.is_unwritten = False
-            if not stream.texts:  # it ended meanwhile; its generator has the rest
-                continue
             try:
                 stream.write()
             except Exception as error:  # noqa: BLE001 (the other streams go on)
                 self._fail(stream, error)
             clock = stream.meter.clock
-            gaps[clock.gaps, now - clock.last_event_s] += 1
+            before_s[clock.gaps].append(clock.last_event_s)
             clock.last_event_s = now
-        for (histogram, gap), count in gaps.items():
+        for histogram, times in before_s.items():
             if histogram is not None:
-                observe_times(histogram, gap, count)
+                for time_s, count in Counter(times).items():
+                    observe_times(histogram, now - time_s, count)
 
     def _fail(self, stream: DirectStream, error: Exception) -> None:
         """A fault in here costs the one stream: its generator gets the error, and words it."""
@@ -136,38 +132,15 @@ class DirectStreams:
         self.end(stream)
         stream.state.queue.put(error)
 
-    def _note_gaps(self, gaps: "Counter[float]", stats: IterationStats) -> None:
-        for gap, count in gaps.items():
-            if self._token_gaps is None:
-                stats.inter_token_latencies_iter += [gap] * count
-            else:
-                observe_times(self._token_gaps, gap, count)
 
-
-def note_tokens(
-    state: RequestState,
-    output: EngineCoreOutput,
-    timestamp: float | None,
-    stats: IterationStats | None,
-    gaps: "Counter[float]",
-) -> None:
-    """What vLLM's IterationStats would note of an output that is not the first."""
-    if stats is None or timestamp is None or state.stats is None:
-        return
-    num_tokens = len(output.new_token_ids)
-    stats.num_generation_tokens += num_tokens
-    state.stats.num_generation_tokens += num_tokens
-    gaps[timestamp - state.stats.last_token_ts] += 1
-    state.stats.last_token_ts = timestamp
-
-
-def find_token_gaps(client: AsyncLLM) -> Any:
-    """vLLM's own histogram of the times between tokens, where one serves all of this client."""
-    manager = client.logger_manager
-    found = [
-        histogram
-        for each in (manager.stat_loggers if manager is not None else ())
-        if isinstance(each, PrometheusStatLogger)
-        for histogram in each.histogram_inter_token_latency.values()
-    ]
-    return found[0] if len(found) == 1 else None
+def is_only_tokens(output: EngineCoreOutput) -> bool:
+    """Whether it has nothing in the fields that could say more."""
+    return (
+        output.finish_reason is None
+        and output.events is None
+        and output.new_logprobs is None
+        and output.new_sampling_mask is None
+        and output.routed_experts is None
+        and output.pooling_output is None
+        and not output.num_nans_in_logits
+    )
