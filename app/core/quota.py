@@ -29,12 +29,10 @@ class Owner:
 
 @dataclass(slots=True)
 class Grant:
-    """What one HTTP request holds. `day`: the day in UTC on which it was admitted; all of its
-    tokens count for it. The store alone knows `day` and `opened_s`."""
+    """What one HTTP request holds. The store alone knows `opened_s`."""
 
     owners: tuple[Owner, ...]
     tokens: int
-    day: int = 0
     opened_s: float = 0.0
     has_started: bool = False
     is_settled: bool = False
@@ -69,7 +67,8 @@ class QuotaExceeded(RequestError):
 @dataclass(slots=True)
 class Account:
     """The counters of one owner. `num_running` are the requests that are admitted and not settled,
-    `num_waiting` those of them that the engine does not have yet."""
+    `num_waiting` those of them that the engine does not have yet. `day_tokens` were used by what
+    has ended on `day`, in UTC; what runs may all end today, so what it holds counts besides."""
 
     requests: Bucket | None = None
     tokens: Bucket | None = None
@@ -85,8 +84,11 @@ class Account:
         for bucket in (self.requests, self.tokens):
             if bucket:
                 bucket.refill(now_s)
-        if (today := int(now_s // DAY_S)) > self.day:
+        today = int(now_s // DAY_S)
+        if today > self.day:
             self.day, self.day_tokens = today, 0
+        elif today < self.day - 1:  # one day back may be midnight, and begins no day a second time
+            self.day = today
 
     def adopt(self, limits: Limits, now_s: float) -> None:
         """The limits that are in force now."""
@@ -104,8 +106,12 @@ class Account:
         most = limits.concurrent_requests
         if requests and most is not None and self.num_running >= most:
             waits["concurrent_requests"] = inf
-        if limits.tokens_per_day is not None and self.day_tokens + tokens > limits.tokens_per_day:
-            waits["tokens_per_day"] = DAY_S - now_s % DAY_S
+        if limits.tokens_per_day is not None:
+            left = limits.tokens_per_day - self.day_tokens
+            if tokens > left:
+                waits["tokens_per_day"] = DAY_S - now_s % DAY_S
+            elif tokens > left - self.reserved_tokens:
+                waits["tokens_per_day"] = inf
         until_next_ends = self.mean_s / max(1, self.num_running)
         return {
             name: until_next_ends if isinf(wait) else wait for name, wait in waits.items() if wait
@@ -127,7 +133,6 @@ class Account:
         self.num_running += requests
         self.num_waiting += requests
         self.reserved_tokens += tokens
-        self.day_tokens += tokens
 
     def spend_request(self, used: int) -> None:
         """One that waited goes on (`used` 1) or is given back (0)."""
@@ -168,7 +173,7 @@ class QuotaBook:
         InvalidRequest where it asks for more than a limit ever holds."""
         now_s = self.clock()
         self._take(owners, 1, tokens, now_s)
-        return Grant(owners, tokens, int(now_s // DAY_S), now_s)
+        return Grant(owners, tokens, now_s)
 
     async def extend(self, grant: Grant, tokens: int) -> None:
         """Reserve for another prompt of the same request. Raises as `reserve`."""
@@ -226,8 +231,7 @@ class QuotaBook:
             account.tokens.settle(grant.tokens, used)
         account.num_running -= 1
         account.reserved_tokens -= grant.tokens
-        if account.day == grant.day:
-            account.day_tokens += used - grant.tokens
+        account.day_tokens += used
         account.mean_s += _WEIGHT * (now_s - grant.opened_s - account.mean_s)
 
 

@@ -23,7 +23,7 @@ _AT_ONCE = 500
 
 @dataclass(slots=True, kw_only=True)
 class Lease(Grant):
-    """A grant whose day and time of opening Redis knows."""
+    """A grant whose time of opening Redis knows."""
 
     id: str
 

@@ -64,6 +64,9 @@ local function account_of(key)
     refill(key, account.tokens, account.reserved)
     if today > account.day then
       account.day, account.day_tokens = today, 0
+    elseif today < account.day - 1 then -- one day back may be midnight, and begins no day a second time
+      account.day = today
+      changed[key] = true
     end
     accounts[key] = account
   end
@@ -127,7 +130,6 @@ local function take(key, requests, tokens)
   account.running = account.running + requests
   account.waiting = account.waiting + requests
   account.reserved = account.reserved + tokens
-  account.day_tokens = account.day_tokens + tokens
   changed[key] = true
 end
 
@@ -162,9 +164,7 @@ local function close(grant, used)
     account.running = math.max(0, account.running - 1)
     account.reserved = math.max(0, account.reserved - grant.tokens)
     give_back(account.tokens, grant.tokens - used, account.reserved)
-    if account.day == grant.day then
-      account.day_tokens = math.max(0, account.day_tokens + used - grant.tokens)
-    end
+    account.day_tokens = account.day_tokens + used
     changed[key] = true
   end
 end
@@ -223,6 +223,8 @@ local function waits(account, limits, requests, tokens)
   end
   if limits.day and account.day_tokens + tokens > limits.day then
     day = DAY_S - now % DAY_S
+  elseif limits.day and account.day_tokens + account.reserved + tokens > limits.day then
+    day = math.huge
   end
   local found = {
     { 'requests_per_minute', wait_s(account.requests, requests, account.waiting) },
@@ -275,7 +277,7 @@ function steps.reserve()
   if refusal then
     return answer('refused', unpack(refusal))
   end
-  keep(id, { owners = owner_keys(), tokens = tokens, day = today, opened = now, started = false })
+  keep(id, { owners = owner_keys(), tokens = tokens, opened = now, started = false })
   return answer('granted')
 end
 
@@ -361,7 +363,7 @@ function steps.revive()
       account.running = account.running + 1
       changed[key] = true
     end
-    keep(id, { owners = owners, tokens = 0, day = today, opened = now, started = true, is_revived = true })
+    keep(id, { owners = owners, tokens = 0, opened = now, started = true, is_revived = true })
   end
   return answer('done')
 end

@@ -91,7 +91,7 @@ class RedisMachine(QuotaMachine):
             self.orphans.remove(orphan)
             was_started = orphan.request.grant.has_started
             used = orphan.request.reserved if was_started else 0
-            self.log.append(orphan.request.used(used, was_started))
+            self.log.append(orphan.request.used(used, was_started, self.today))
 
     @rule(which=st.integers(0, 1))
     def kill(self, which: int) -> None:

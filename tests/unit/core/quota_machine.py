@@ -44,13 +44,13 @@ class Running:
     def reserved(self) -> int:
         return sum(tokens for _, tokens in self.parts)
 
-    def used(self, tokens: int, was_started: bool) -> "Used":
-        """That it used `tokens`, of the earliest parts first."""
+    def used(self, tokens: int, was_started: bool, day: int) -> "Used":
+        """That it used `tokens`, of the earliest parts first, and ended on `day`."""
         spent: list[tuple[float, int]] = []
         for at_s, reserved in self.parts:
             spent.append((at_s, min(tokens, reserved)))
             tokens -= spent[-1][1]
-        return Used(self.owners, spent, was_started)
+        return Used(self.owners, spent, was_started, day)
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,7 @@ class Used:
     owners: tuple[str, ...]
     parts: list[tuple[float, int]]
     was_started: bool
-
-    @property
-    def day(self) -> int:
-        return int(self.parts[0][0] // DAY_S)
+    day: int
 
 
 class QuotaMachine(RuleBasedStateMachine):
@@ -136,7 +133,7 @@ class QuotaMachine(RuleBasedStateMachine):
         used = int(share * request.reserved) if was_started else 0
         for _ in range(times):
             self.run(request.store.settle(request.grant, used))
-        self.log.append(request.used(used, was_started))
+        self.log.append(request.used(used, was_started, self.today))
 
     @rule(seconds=st.one_of(st.floats(0, 5), st.floats(0, 130), st.just(float(DAY_S))))
     def wait(self, seconds: float) -> None:
@@ -151,6 +148,10 @@ class QuotaMachine(RuleBasedStateMachine):
         self.limits[name] = replace(self.limits[name], **{limit: value})
         if value is None:  # from here on this one promises nothing
             self.highest[name] = replace(self.highest[name], **{limit: None})
+
+    @property
+    def today(self) -> int:
+        return int(self.now_s // DAY_S)
 
     def held(self) -> list[Running]:
         """All that the store counts as running."""
@@ -186,7 +187,7 @@ class QuotaMachine(RuleBasedStateMachine):
 
     def used_by(self, name: str) -> list[Used]:
         """What `name` has used, and may still use by what it holds."""
-        held = [Used(each.owners, each.parts, True) for each in self.held()]
+        held = [Used(each.owners, each.parts, True, self.today) for each in self.held()]
         return [each for each in held if name in each.owners] + [
             each for each in self.log if name in each.owners
         ]

@@ -113,17 +113,57 @@ def test_concurrency_ends_with_the_request(book: QuotaBook) -> None:
     reserve(book, 1, one)
 
 
-def test_a_day_is_a_day_in_utc(book: QuotaBook, clock: Clock) -> None:
+def test_a_day_is_a_day_in_utc_and_tokens_count_for_the_one_they_end_on(
+    book: QuotaBook, clock: Clock
+) -> None:
     one = owner(tokens_per_day=100)
     clock.now_s += 86_390
-    late = reserve(book, 100, one)
-    assert refused(book, 1, one).retry_after_s == 10
+    done(book.settle(reserve(book, 100, one), 60))
+    late = reserve(book, 40, one)
+    assert refused(book, 41, one).retry_after_s == 10  # when the day ends
+    assert refused(book, 40, one).retry_after_s < 10  # when what runs is likely to
     clock.now_s += 10
-    fresh = reserve(book, 100, one)
-    done(book.settle(late, 0))
+    done(book.settle(reserve(book, 60, one), 50))
+    assert refused(book, 11, one).limit == "tokens_per_day"
+    done(book.settle(late, 30))
+    reserve(book, 20, one)
     assert refused(book, 1, one).limit == "tokens_per_day"
-    done(book.settle(fresh, 40))
-    reserve(book, 60, one)
+
+
+def test_a_reservation_extended_after_midnight_gives_back_all_it_did_not_use(
+    book: QuotaBook, clock: Clock
+) -> None:
+    one = owner(tokens_per_day=100)
+    clock.now_s += 86_390
+    late = reserve(book, 40, one)
+    clock.now_s += 20
+    done(book.extend(late, 50))
+    done(book.settle(late, 45))
+    reserve(book, 55, one)
+    assert refused(book, 1, one).limit == "tokens_per_day"
+
+
+def test_a_clock_set_back_across_midnight_begins_no_day_twice(
+    book: QuotaBook, clock: Clock
+) -> None:
+    one = owner(tokens_per_day=100)
+    clock.now_s += 86_401
+    done(book.settle(reserve(book, 100, one), 60))
+    clock.now_s -= 2
+    done(book.settle(reserve(book, 40, one), 30))
+    clock.now_s += 2
+    reserve(book, 10, one)
+    assert refused(book, 1, one).limit == "tokens_per_day"
+
+
+def test_a_clock_that_was_far_ahead_holds_no_day_up(book: QuotaBook, clock: Clock) -> None:
+    one = owner(tokens_per_day=100)
+    clock.now_s += 300 * 86_400
+    done(book.settle(reserve(book, 100, one), 100))
+    clock.now_s -= 300 * 86_400
+    assert refused(book, 1, one).limit == "tokens_per_day"
+    clock.now_s += 86_400
+    reserve(book, 100, one)
 
 
 def test_key_and_tenant_are_charged_together_or_not_at_all(book: QuotaBook) -> None:
