@@ -10,7 +10,7 @@ from app.core.deadlines import DeadlineExceeded
 from app.core.errors import InvalidRequest, RequestError, Unavailable
 from app.core.fair_queue import FairQueue, Place, QueueObserver
 from app.core.keys import Key
-from app.core.quota import Grant, Owner, QuotaExceeded, Standing
+from app.core.quota import Grant, Owner, QuotaExceeded, Standing, refuse_what_never_fits
 from app.core.tenants import Tenant
 
 
@@ -78,6 +78,7 @@ class Ticket:
         self._grant: Grant | None = None
         self._turn = asyncio.Lock()
         self._is_closed = False
+        self._foreseen_tokens = self._entered_tokens = 0
         self._prompt_tokens = 0
         self._places: list[Place] = []
 
@@ -108,6 +109,18 @@ class Ticket:
             self.admission.observer.refused(self.tenant.name, limit)
             raise self.refusal
 
+    def foresee(self, tokens: int) -> None:
+        """One more of its prompts will `enter` and need so many. The first to enter reserves for
+        all, so that they get in together or not at all. Raises InvalidRequest where they never
+        could."""
+        self._foreseen_tokens += tokens
+        try:
+            refuse_what_never_fits(self.owners, self._foreseen_tokens)
+        except InvalidRequest as error:
+            self.refusal = error
+            self.admission.observer.refused(self.tenant.name, error.code)
+            raise
+
     async def enter(self, num_prompt: int, num_completion: int, num_sequences: int) -> Place:
         """Reserve for a prompt and all its completions, and wait until the engine may have it.
         Give the place to `leave` when the engine has done with it.
@@ -119,7 +132,7 @@ class Ticket:
             place = await self._queue(num_prompt, num_sequences)
             await self._start(grant)
         except RequestError as error:
-            if self._is_closed:
+            if self._is_closed or error is self.refusal:
                 raise
             self.refusal = error
             limit = error.limit if isinstance(error, QuotaExceeded) else error.code
@@ -132,16 +145,20 @@ class Ticket:
         store, observer = self.admission.store, self.admission.observer
         async with self._turn:
             self._refuse_when_closed()
+            if self.refusal is not None:
+                raise self.refusal
+            self._entered_tokens += tokens
+            grant, wanted = self._grant, max(self._foreseen_tokens, self._entered_tokens)
             try:
-                if self._grant is None:
-                    self._grant = await store.reserve(self.owners, tokens)
-                    observer.reserved(self.tenant.name, 1, tokens)
-                else:
-                    await store.extend(self._grant, tokens)
-                    observer.reserved(self.tenant.name, 0, tokens)
+                if grant is None:
+                    grant = self._grant = await store.reserve(self.owners, wanted)
+                    observer.reserved(self.tenant.name, 1, wanted)
+                elif (more := wanted - grant.tokens) > 0:
+                    await store.extend(grant, more)
+                    observer.reserved(self.tenant.name, 0, more)
             finally:
                 self.standings = store.standings(self.owners)
-            return self._grant
+            return grant
 
     async def _queue(self, num_prompt: int, num_sequences: int) -> Place:
         queue, tenant = self.admission.queue, self.tenant

@@ -171,12 +171,14 @@ class QuotaBook:
     async def reserve(self, owners: tuple[Owner, ...], tokens: int) -> Grant:
         """Count a request and reserve its tokens. Raises QuotaExceeded, having changed nothing, or
         InvalidRequest where it asks for more than a limit ever holds."""
+        refuse_what_never_fits(owners, tokens)
         now_s = self.clock()
         self._take(owners, 1, tokens, now_s)
         return Grant(owners, tokens, now_s)
 
     async def extend(self, grant: Grant, tokens: int) -> None:
         """Reserve for another prompt of the same request. Raises as `reserve`."""
+        refuse_what_never_fits(grant.owners, grant.tokens + tokens)
         self._take(grant.owners, 0, tokens, self.clock())
         grant.tokens += tokens
 
@@ -214,7 +216,6 @@ class QuotaBook:
         longest: tuple[float, Owner, str] | None = None
         for owner, account in zip(owners, accounts, strict=True):
             account.adopt(owner.limits, now_s)
-            refuse_what_never_fits(owner, tokens)
             for name, wait_s in account.waits(owner.limits, requests, tokens, now_s).items():
                 if longest is None or wait_s > longest[0]:
                     longest = (wait_s, owner, name)
@@ -235,13 +236,15 @@ class QuotaBook:
         account.mean_s += _WEIGHT * (now_s - grant.opened_s - account.mean_s)
 
 
-def refuse_what_never_fits(owner: Owner, tokens: int) -> None:
-    for name in ("tokens_per_minute", "tokens_per_day"):
-        most = getattr(owner.limits, name)
-        if most is not None and tokens > most:
-            raise InvalidRequest(
-                f"The request may need {tokens} tokens, prompt and completion together; the {name} "
-                f"of {owner.title} is {most}. Ask for fewer with max_tokens.",
-                code="request_exceeds_limit",
-                param="max_tokens",
-            )
+def refuse_what_never_fits(owners: Iterable[Owner], tokens: int) -> None:
+    """Raises InvalidRequest where one request needs more than a limit ever holds."""
+    for owner in owners:
+        for name in ("tokens_per_minute", "tokens_per_day"):
+            most = getattr(owner.limits, name)
+            if most is not None and tokens > most:
+                raise InvalidRequest(
+                    f"The request may need {tokens} tokens, prompts and completions together; the "
+                    f"{name} of {owner.title} is {most}. Ask for fewer with max_tokens.",
+                    code="request_exceeds_limit",
+                    param="max_tokens",
+                )

@@ -46,6 +46,7 @@ class MeteredAsyncLLM(AsyncLLM):  # type: ignore[misc]
         need = (num_prompt, 0, sampling_params.n)
         if ticket := meter.ticket:
             num_completion = bound_completion(meter, ticket, sampling_params, longest - num_prompt)
+            ticket.foresee(num_prompt + num_completion)
             need = (num_prompt, num_completion, sampling_params.n)
             prompt = salted(prompt, ticket)
         outputs = self._generate(prompt, sampling_params, request_id, options)

@@ -96,8 +96,7 @@ class RedisQuota:
             await self.leases.pay()
 
     async def reserve(self, owners: tuple[Owner, ...], tokens: int) -> Grant:
-        for owner in owners:
-            refuse_what_never_fits(owner, tokens)
+        refuse_what_never_fits(owners, tokens)
         lease = Lease(owners, tokens, id=f"{self._replica}-{next(self._numbers)}")
         step = self.ledger.post("reserve", owners, lease.id, tokens, *limits_of(owners))
         try:
@@ -128,8 +127,7 @@ class RedisQuota:
         if not isinstance(grant, Lease):
             return await self._fallback.extend(grant, tokens)
         owners, total = grant.owners, grant.tokens + tokens
-        for owner in owners:
-            refuse_what_never_fits(owner, tokens)
+        refuse_what_never_fits(owners, total)
         await self._change("extend", grant, total, *limits_of(owners))
         grant.tokens = total
         return None

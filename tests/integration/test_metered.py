@@ -117,16 +117,27 @@ def test_more_than_a_request_may_is_refused_when_it_is_called(engine: Engine, me
 
 
 @pytest.mark.parametrize("meter", [{"tokens_per_minute": 30}], indirect=True)
+def test_prompts_that_never_fit_together_are_refused_when_the_last_is_called(
+    engine: Engine, meter: Meter
+) -> None:
+    engine.generate(params(max_tokens=20))
+    with pytest.raises(InvalidRequest):
+        engine.generate(params(max_tokens=20))
+    assert engine.started == []
+
+
+@pytest.mark.parametrize("meter", [{"tokens_per_minute": 30}], indirect=True)
 def test_a_refused_prompt_never_reaches_the_engine(
     engine: Engine, book: QuotaBook, meter: Meter
 ) -> None:
     async def use() -> None:
-        await read(engine.generate(params(max_tokens=20)))
+        assert meter.ticket is not None
+        await book.reserve(meter.ticket.owners, 10)  # another request of the key
         with pytest.raises(QuotaExceeded):
             await read(engine.generate(params(max_tokens=20)))
 
     asyncio.run(use())
-    assert len(engine.started) == 1
+    assert engine.started == []
     assert meter.ticket is not None
     assert isinstance(meter.ticket.refusal, QuotaExceeded)
 

@@ -76,7 +76,7 @@ def test_several_prompts_are_one_request_with_all_their_tokens(
         await opened.enter(10, 20, 1)
         await opened.enter(10, 20, 1)
         assert heard.held == (1, 60)
-        with pytest.raises(QuotaExceeded):
+        with pytest.raises(InvalidRequest):
             await opened.enter(10, 31, 1)
         await opened.close(15)
         await opened.close(15)
@@ -85,6 +85,41 @@ def test_several_prompts_are_one_request_with_all_their_tokens(
         assert left == 100 - 20 - 15
 
     asyncio.run(use())
+
+
+def test_prompts_get_in_together_or_not_at_all(admission: Admission, heard: Heard) -> None:
+    async def use() -> None:
+        opened, late = (
+            ticket(admission, tokens_per_minute=100, requests_per_minute=3) for _ in range(2)
+        )
+        for each in (opened, opened, late, late):
+            each.foresee(30)
+        await opened.enter(10, 20, 1)
+        assert heard.held == (1, 60)
+        for _ in range(2):
+            with pytest.raises(QuotaExceeded):
+                await late.enter(10, 20, 1)
+        assert heard.refusals == [("t", "tokens_per_minute")]
+        await opened.enter(10, 20, 1)
+        assert heard.held == (1, 60)
+        await late.close(0)
+        await opened.close(0)
+        left = admission.store.standings(opened.owners)
+        assert (left["tokens"].remaining, left["requests"].remaining) == (80, 2)
+
+    asyncio.run(use())
+
+
+def test_prompts_that_never_fit_together_are_refused_before_one_gets_in(
+    admission: Admission, heard: Heard
+) -> None:
+    opened = ticket(admission, tokens_per_minute=100)
+    opened.foresee(60)
+    with pytest.raises(InvalidRequest) as raised:
+        opened.foresee(41)
+    assert (raised.value.status, raised.value.param) == (400, "max_tokens")
+    assert opened.refusal is raised.value
+    assert heard.refusals == [("t", "request_exceeds_limit")]
 
 
 def test_a_request_that_never_entered_costs_nothing(admission: Admission, heard: Heard) -> None:
