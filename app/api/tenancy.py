@@ -6,9 +6,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.context import context_of, header_of
 from app.api.deadline import Deadline
-from app.core.admission import Admission
+from app.core.admission import Admission, Ticket
 from app.core.deadlines import TIMEOUT_HEADER, parse_timeout
 from app.core.keys import Key, KeyRing
+from app.core.meter import Meter
 
 
 class Tenancy:
@@ -33,8 +34,15 @@ class Tenancy:
                 await deadline.run(self.app, scope, ticket.expire)
         finally:
             # Shielded: what is held has to come back even where the request is being cancelled.
-            await asyncio.shield(ticket.close(meter.completion_tokens))
+            await asyncio.shield(close(meter, ticket))
         return None
+
+
+async def close(meter: Meter, ticket: Ticket) -> None:
+    try:
+        await meter.end()
+    finally:
+        await ticket.close(meter.completion_tokens)
 
 
 def timeout_of(scope: Scope, key: Key, most_s: float) -> float | None:

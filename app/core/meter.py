@@ -1,9 +1,12 @@
 """What one request asks of the engine and what it used, for the engine's side of the gateway."""
 
+import asyncio
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 from app.core.admission import Ticket
@@ -12,6 +15,9 @@ from app.core.request_bounds import as_number
 
 # How the APIs name the number of tokens that a client wants at most, the newer name first.
 _ASKED_FOR = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+# A cancelled task needs some turns of the event loop. One that nobody cancels, as the service ends
+# under it, is not waited for longer.
+_LAST_WORDS_S, _LOOK_S = 0.5, 0.002
 
 
 @dataclass(slots=True)
@@ -44,6 +50,18 @@ class Meter:
     ticket: Ticket | None = None
     place: Place | None = None  # while the engine works for it; the last one, where it has several
     clock: StreamClock = field(default_factory=StreamClock)
+    answers: list[Any] = field(default_factory=list)  # async generators, one for each prompt
+
+    async def end(self) -> None:
+        """The engine's answers are over, and what they came to is counted. Of a client that leaves,
+        vLLM's routes drop a stream unclosed, or cancel a task of theirs and do not wait for it."""
+        for answer in self.answers:
+            with suppress(RuntimeError):  # that task is at it
+                await answer.aclose()
+        give_up_s = monotonic() + _LAST_WORDS_S
+        for answer in self.answers:
+            while answer.ag_running and monotonic() < give_up_s:  # noqa: ASYNC110 (it has no event)
+                await asyncio.sleep(_LOOK_S)
 
     def count(self, num_tokens: int) -> None:
         """Completion tokens that have just come."""

@@ -53,7 +53,9 @@ class MeteredAsyncLLM(AsyncLLM):  # type: ignore[misc]
         if field := forbidding_field(sampling_params):
             outputs = refuse_dead_ends(outputs, field, meter)
         is_cumulative = sampling_params.output_kind is RequestOutputKind.CUMULATIVE
-        return metered(outputs, meter, is_cumulative, need)
+        answer = metered(outputs, meter, is_cumulative, need)
+        meter.answers.append(answer)
+        return answer
 
     def _generate(
         self, prompt: Any, params: SamplingParams, request_id: str, options: dict[str, Any]
