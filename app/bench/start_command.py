@@ -13,6 +13,7 @@ import httpx
 
 from app.bench.comparison import write_section
 from app.bench.peers import GatewayModel, plan_gateway
+from app.bench.report import today_here
 from app.bench.server_process import ServerProcess
 from app.bench.table import table_row
 from app.bench.target import Target, first_model, read_samples
@@ -53,7 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
         rows.append(
             (form.name, {name: median(each[name] for each in starts) for name in starts[0]})
         )
-    lines = list(table_lines(rows))
+    heading = (
+        f"{today_here()}; medians of {arguments.repeat} starts of the profile "
+        f"{arguments.profile}. `make bench-start`."
+    )
+    lines = [heading, "", *table_lines(rows)]
     print("\n".join(lines))
     if arguments.write:
         write_section(arguments.write, lines, "start")
