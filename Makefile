@@ -32,7 +32,7 @@ lint: test-environment  ## ruff and mypy
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-test-unit: test-environment  ## the tests that need no engine; seconds
+test-unit: test-environment  ## the tests that start no engine; a few minutes
 	$(RUN) -m pytest -q tests/unit
 
 test: lint  ## everything but the long suites, on the real engine

@@ -12,6 +12,7 @@ from app.core.key_limits import LIMIT_NAMES
 from app.settings.key_file import FIELDS as KEY_FIELDS
 from app.settings.key_file import TENANT_FIELDS
 from app.settings.layers import FIELDS
+from deploy.helm.value_table import leaves
 from tests.deploy.chart import CHART, KEYS, ROOT, SITUATIONS, install
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -174,14 +175,6 @@ def test_every_value_differs_from_its_default_in_some_situation() -> None:
         path for path in defaults if not any(f"{c}.".startswith(f"{path}.") for c in changed)
     }
     assert untouched == set()
-
-
-def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def test_the_table_of_values_is_fresh() -> None:
