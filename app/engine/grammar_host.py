@@ -21,6 +21,7 @@ from typing import Any
 import xgrammar
 
 from app.core.grammar_trial import Job, Trial, Verdict
+from app.engine.token_mask import first_allowed
 
 _NICE = 10  # the engine and the event loop come first
 _MAX_BYTES = 2 << 30
@@ -108,14 +109,6 @@ class Host:
             del self.running[pid]
             if os.WIFSIGNALED(status):
                 say(Verdict(number, signal=os.WTERMSIG(status)))
-
-
-def first_allowed(words: list[int]) -> int | None:
-    """The lowest bit that is set in a mask of 32-bit words."""
-    for index, word in enumerate(words):
-        if word:
-            return index * 32 + (word & -word).bit_length() - 1
-    return None
 
 
 def bound_memory() -> None:

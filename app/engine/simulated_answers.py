@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
+from app.engine.token_mask import first_allowed
+
 TEXT = """\
 The lighthouse keeper wrote the weather down four times a day. At six in the morning the wind came
 from the north-west, force 5, and the sea was grey; at noon it had turned, and two fishing boats
@@ -83,14 +85,6 @@ class SimulatedAnswers:
         for token in (*ends, *self._closing, wanted):
             if allowed[token >> 5] >> (token & 31) & 1:
                 return token
-        return first_allowed(allowed)
-
-
-def first_allowed(allowed: Sequence[int]) -> int:
-    """Token 0 where there is none, which a sampler takes whose logits are all -inf: the grammar
-    rejects it, and vLLM ends that request and no other."""
-    for index, word in enumerate(allowed):
-        bits = int(word) & 0xFFFFFFFF
-        if bits:
-            return index * 32 + (bits & -bits).bit_length() - 1
-    return 0
+        # Where there is none, token 0, which a sampler takes whose logits are all -inf: the grammar
+        # rejects it, and vLLM ends that request and no other.
+        return first_allowed(allowed) or 0
