@@ -11,6 +11,7 @@ from pathlib import Path
 
 from app.bench.comparison import write_section
 from app.bench.peers import GatewayModel, plan_gateway
+from app.bench.report import today_here
 from app.bench.server_process import ServerProcess
 from app.bench.table import table_row
 from app.bench.target import first_model
@@ -96,8 +97,8 @@ def warm_up_s(duration_s: float) -> float:
 def table_lines(soak: Soak) -> Iterator[str]:
     accounts = soak.accounts
     yield (
-        f"{soak.minutes:g} minutes, {accounts.num_sent} requests with those of the warm-up, "
-        f"{accounts.num_records} usage records."
+        f"{today_here()}; {soak.minutes:g} minutes, {accounts.num_sent} requests with those of the "
+        f"warm-up, {accounts.num_records} usage records. `make soak`."
     )
     yield ""
     yield table_row("at rest", "after the warm-up", "at the end", "")
