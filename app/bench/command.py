@@ -14,6 +14,7 @@ from app.bench.table import complaint_lines, measurement_table, summary_lines
 from app.bench.target import DEFAULT_KEY_FILE, DEFAULT_URL, Target, first_model, read_key
 from app.bench.workload import Workload, draw_workload, read_trace
 from app.core.errors import AppError
+from app.core.number_arguments import positive
 
 
 class BenchError(AppError):
@@ -50,13 +51,6 @@ def add_target_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--pid", action="append", default=[], metavar="[NAME=]PID", help="charge its CPU time"
     )
-
-
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ from app.bundled.recorded_score import compare_with_record, write_record
 from app.bundled.scoring import Reply, Tally, is_exact
 from app.bundled.skills import SKILLS, Question, held_out_questions
 from app.core.errors import AppError
+from app.core.number_arguments import positive
 
 MAX_ANSWER_TOKENS = 48
 DIFFERS = 1
@@ -55,13 +56,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compare", type=Path, metavar="FILE", help="hold them against what was recorded there"
     )
-
-
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 def run(arguments: argparse.Namespace) -> int:

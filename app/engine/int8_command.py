@@ -3,7 +3,7 @@
 import argparse
 
 from app.core.llama_shape import SHAPES
-from app.core.number_lists import read_numbers
+from app.core.number_arguments import read_numbers
 
 # Both sides of every size at which vLLM's CUTLASS kernels change their tiles, and the ends.
 ROWS = "1,2,7,16,17,32,33,64,65,128,129,256,257,512,1024,2048,4096,8192"

@@ -12,9 +12,11 @@ from typing import Any
 from app.bench.progress import Progress
 from app.core.checkpoint import digest_checkpoint, read_checkpoint
 from app.core.errors import AppError
+from app.core.json_lines import read_json_lines
+from app.core.number_arguments import positive
 from app.evaluate.observation import Observation, Task, observe
 from app.evaluate.page import write_page
-from app.evaluate.questions import bundled_questions, conversations, read_lines, read_questions
+from app.evaluate.questions import bundled_questions, conversations, read_questions
 from app.evaluate.report import Subject, compare, write_report
 from app.evaluate.server import EngineChoice, serving
 
@@ -60,13 +62,6 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
 
 
-def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("it must be at least 1")
-    return value
-
-
 def run(arguments: argparse.Namespace) -> int:
     task, choice = make_task(arguments), choose_engine(arguments)
     subjects = [describe(path) for path in (arguments.baseline, arguments.candidate)]
@@ -87,7 +82,7 @@ def make_task(arguments: argparse.Namespace) -> Task:
     else:
         questions = bundled_questions(arguments.count)
     if arguments.text:
-        texts = [row for _, row in read_lines(arguments.text)]
+        texts = [row for _, row in read_json_lines(arguments.text)]
     else:
         # Every n-th, so that all skills are among them.
         texts = conversations(questions)[:: max(1, len(questions) // arguments.texts)]

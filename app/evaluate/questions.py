@@ -1,12 +1,12 @@
 """What is asked: the bundled held-out questions, or a local file of the same form."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from app.bundled.skills import SKILLS, Question, held_out_questions
 from app.core.errors import AppError
+from app.core.json_lines import read_json_lines
 
 DEFAULT_SKILL = "questions"
 
@@ -20,27 +20,10 @@ def read_questions(path: Path) -> list[Question]:
     """JSON lines of `messages` and `answer`: a text, the object of a JSON reply, or for the skill
     `tool` the call `{"name": ..., "parameters": {...}}`; `skill`, `tools` and `response_format`
     may be there too."""
-    questions = [parse_question(row, number, path) for number, row in read_lines(path)]
+    questions = [parse_question(row, number, path) for number, row in read_json_lines(path)]
     if not questions:
         raise AppError(f"{path} has no questions.")
     return questions
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise AppError(f"{path} cannot be read.") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise AppError(f"Line {number} of {path} is not JSON.") from error
-        if not isinstance(row, dict):
-            raise AppError(f"Line {number} of {path} is not an object.")
-        yield number, row
 
 
 def parse_question(row: dict[str, Any], number: int, path: Path) -> Question:

@@ -7,6 +7,7 @@ from pathlib import Path
 from app.core.errors import SettingsError
 from app.core.memory.advice import DECIDING, MEAN_TOKENS, Wanted, advise
 from app.core.memory.plan import Plan, make_plan
+from app.core.number_arguments import positive
 from app.plan.checkpoint_source import read_shape
 from app.plan.machine import find_device
 from app.plan.picture import draw
@@ -51,13 +52,6 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tensor-parallel-size", type=positive, metavar="N")
     parser.add_argument("--enforce-eager", action="store_true", default=None)
     parser.add_argument("--cpu-kv-cache-gib", type=positive, metavar="GIB")
-
-
-def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("it must be 1 or more")
-    return value
 
 
 def share(text: str) -> float:

@@ -3,12 +3,13 @@
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.core.errors import AppError
+from app.core.json_lines import read_json_lines
 from app.quantize.job import Calibration
 
 
@@ -41,23 +42,12 @@ def shuffled_rows(calibration: Calibration, seed: int) -> Iterable[dict[str, Any
     path = calibration.local_path
     if path is None:
         return read_hub(calibration.source, seed)
-    rows = list(read_jsonl(path) if path.suffix == ".jsonl" else read_parquet(path))
+    if path.suffix == ".jsonl":
+        rows = [row for _, row in read_json_lines(path)]
+    else:
+        rows = read_parquet(path)
     random.Random(seed).shuffle(rows)  # noqa: S311 (a sample, not a secret)
     return rows
-
-
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise AppError(f"Line {number} of {path} is not JSON.") from error
-            if not isinstance(row, dict):
-                raise AppError(f"Line {number} of {path} is not an object.")
-            yield row
 
 
 def read_parquet(path: Path) -> list[dict[str, Any]]:

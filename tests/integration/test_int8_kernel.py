@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.core.llama_shape import LLAMA_8B
-from app.core.number_lists import read_numbers
+from app.core.number_arguments import read_numbers
 from app.engine.int8_command import ROWS
 from app.engine.int8_product import (
     Int8Kernel,

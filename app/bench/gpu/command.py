@@ -15,7 +15,7 @@ from app.bench.gpu.results import Journal, read_journal
 from app.bench.gpu.tables import page_lines
 from app.core.errors import SettingsError
 from app.core.llama_shape import SHAPES
-from app.core.number_lists import read_numbers
+from app.core.number_arguments import read_numbers
 
 FOLDER = Path(".cache/bench/gpu")
 SECTION = "engine"

@@ -10,7 +10,7 @@ from app.bench.gpu.offline_engine import Case, EnginePlan, OfflineEngine
 from app.bench.gpu.random_checkpoint import write_checkpoint
 from app.bench.gpu.trace import TraceError, profile_lines, read_events
 from app.core.llama_shape import SHAPES
-from app.core.number_lists import read_numbers
+from app.core.number_arguments import read_numbers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ from app.bench.server_process import ServerPlan
 from app.bench.table import complaint_lines
 from app.core.errors import SettingsError
 from app.core.llama_shape import SHAPES
-from app.core.number_lists import read_numbers
+from app.core.number_arguments import read_numbers
 
 SECTION = "served"
 BASE = "stock"

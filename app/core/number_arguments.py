@@ -1,6 +1,15 @@
-"""Lists of numbers on a command line."""
+"""Numbers on a command line."""
+
+import argparse
 
 from app.core.errors import SettingsError
+
+
+def positive(text: str) -> int:
+    """For argparse: a whole number from 1."""
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("it must be at least 1")
+    return int(text)
 
 
 def read_numbers(text: str, option: str) -> list[int]:
