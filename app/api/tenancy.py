@@ -32,6 +32,9 @@ class Tenancy:
             else:
                 deadline = Deadline(receive, send, timeout_s)
                 await deadline.run(self.app, scope, ticket.expire)
+        except asyncio.CancelledError:
+            meter.answers.clear()  # the service ends, and nobody cancels vLLM's tasks before it
+            raise
         finally:
             # Shielded: what is held has to come back even where the request is being cancelled.
             await asyncio.shield(close(meter, ticket))

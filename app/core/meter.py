@@ -15,8 +15,7 @@ from app.core.request_bounds import as_number
 
 # How the APIs name the number of tokens that a client wants at most, the newer name first.
 _ASKED_FOR = ("max_completion_tokens", "max_output_tokens", "max_tokens")
-# A cancelled task needs some turns of the event loop. One that nobody cancels, as the service ends
-# under it, is not waited for longer.
+# A cancelled task needs some turns of the event loop, and no more.
 _LAST_WORDS_S, _LOOK_S = 0.5, 0.002
 
 

@@ -19,7 +19,7 @@ from app.core.keys import KeyRing, make_key
 from app.core.meter import current_meter
 from app.core.quota import QuotaBook
 from tests.unit.core.test_admission import open_queue
-from tests.unit.engine.fast_path.recorded_engine import PROMPT, Piece, RecordedEngine
+from tests.unit.engine.fast_path.recorded_engine import PROMPT, TURNS, Piece, RecordedEngine
 
 Answer = Callable[[RecordedEngine], Awaitable[Any]]
 
@@ -75,10 +75,13 @@ class Leaver:
         if message.get("body"):
             await asyncio.Event().wait()  # it does not read
 
-    async def leave(self) -> None:
+    def ask(self) -> "asyncio.Task[None]":
         current_meter.set(self.context.meter)
         scope = {"type": "http", "headers": [], SCOPE_KEY: self.context}
-        asking = asyncio.create_task(self.app(scope, self.receive, self.send))
+        return asyncio.create_task(self.app(scope, self.receive, self.send))
+
+    async def leave(self) -> None:
+        asking = self.ask()
         names = ("0", "1") if self.answer is whole_of_two_prompts else ("0",)
         for name in names:
             await self.engine.until_asked(name)
@@ -102,5 +105,19 @@ def test_what_was_computed_is_counted_before_the_ticket_is_closed(answer: Answer
         account = leaver.book.accounts["key:k"]
         assert account.day_tokens == len(PROMPT) * num_prompts + num_tokens
         assert account.reserved_tokens == 0
+
+    asyncio.run(use())
+
+
+def test_a_service_that_ends_does_not_wait_for_what_nobody_cancels() -> None:
+    async def use() -> None:
+        leaver = Leaver(whole)
+        asking = leaver.ask()
+        await leaver.engine.until_asked("0")
+        asking.cancel()
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        assert asking.cancelled()
+        assert leaver.book.accounts["key:k"].reserved_tokens == 0
 
     asyncio.run(use())
