@@ -22,7 +22,7 @@ from app.api.openapi import describe
 from app.api.resources import Resources
 from app.api.tenancy import Tenancy
 from app.core.errors import InvalidRequest
-from app.core.foreign_errors import adopt
+from app.core.foreign_errors import adopt, foreign
 from app.core.request_rules import RequestRules
 from app.core.routes import MANAGEMENT_ROUTES, ROUTES, Route, RouteTable
 
@@ -153,7 +153,8 @@ async def refuse_invalid_fields(_: Request, error: Exception) -> NoReturn:
     problems = error.errors() if isinstance(error, RequestValidationError) else []
     first = problems[0] if problems and isinstance(problems[0], dict) else {}
     field = field_of(first.get("loc", ()), getattr(error, "body", None))
-    reason = str(first.get("msg", "The request is not valid.")).removeprefix("Value error, ")
+    reason = foreign(str(first.get("msg", "The request is not valid.")))
+    reason = reason.removeprefix("Value error, ")
     sentence = f"{field}: {reason}" if field else reason
     raise InvalidRequest(sentence, param=field or None, code="invalid_value") from error
 

@@ -12,6 +12,7 @@ import xgrammar
 
 from app.core.constraints import Constraint
 from app.core.errors import InvalidRequest, StartError, Unavailable
+from app.core.foreign_errors import foreign
 from app.core.grammar_trial import Job, Verdict
 from app.engine.grammar_host_process import HostProcess
 
@@ -114,7 +115,7 @@ class GrammarTrials:
     def _refusal(self, key: Key, verdict: Verdict) -> InvalidRequest:
         if verdict.index is not None:
             where = key[verdict.index].where
-            sentence = f"{where} does not compile: {verdict.reason}"
+            sentence = f"{where} does not compile: {foreign(verdict.reason)}"
             return InvalidRequest(sentence, param=where, code="invalid_schema")
         where = key[0].where
         reason = (

@@ -19,7 +19,7 @@ from app.core.constraints import Constraint
 from app.core.engine_options import EngineOptions
 from app.core.errors import RequestError
 from app.core.loaded_model import LoadedModel, refuse_other_scheme
-from app.engine.errors import translate
+from app.engine.errors import bound_messages, translate
 from app.engine.fast_path.direct_streams import DirectStreams
 from app.engine.fast_path.fast_route import App, FastRoute, can_serve_chat, plain_apis
 from app.engine.fast_path.plain_chats import PlainChats
@@ -65,6 +65,7 @@ class Engine:
         it should.
         """
         filter_refusals()
+        bound_messages()
         client = self._built.client
         client._run_output_handler()
         self.loaded = await read_loaded_model(client)

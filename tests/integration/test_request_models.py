@@ -113,3 +113,16 @@ def test_a_wrong_tool_is_refused_with_few_mistakes(path: str) -> None:
             calls = [{"id": "a", "type": "function", "function": {"name": "f"}} | {field: wrong}]
             message = {"role": "assistant", "tool_calls": calls * 100}
             assert count_mistakes(path, messages=[message]) <= MAX_MISTAKES, field
+
+
+def test_an_error_that_quotes_much_of_a_request_is_worded_at_once() -> None:
+    """vLLM looks for paths in it by a pattern: without a bound this takes hours."""
+    with warnings.catch_warnings(action="ignore"):
+        from vllm.exceptions import VLLMValidationError
+
+        from app.engine.errors import bound_messages, translate
+
+    bound_messages()
+    error = translate(VLLMValidationError("/a" * 100_000, parameter="tool_choice"))
+    assert error.param == "tool_choice"
+    assert len(error.sentence) <= 300

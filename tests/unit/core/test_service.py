@@ -146,3 +146,23 @@ def test_what_waits_for_ready_is_done_once_though_the_service_comes_back_to_it()
     for phase in (Phase.READY, Phase.SATURATED, Phase.READY):
         state.enter(phase)
     assert done == ["shown"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "argument 'ids': 'str' object cannot be interpreted as an integer",
+        "vllm.v1.engine failed",
+        "bad: <class 'int'>",
+        "see sampler.py",
+        "an EngineCore of ours",
+    ],
+)
+def test_a_foreign_error_tells_nothing_of_the_inside(message: str) -> None:
+    assert adopt(400, message).sentence == "The request cannot be served as it is."
+
+
+def test_a_foreign_error_quotes_little_of_the_request() -> None:
+    error = adopt(404, f"The model `{'x' * 5000}` does not exist.")
+    assert error.code == "model_not_found"
+    assert len(error.sentence) == 300
