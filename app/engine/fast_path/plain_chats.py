@@ -14,6 +14,7 @@ from vllm.entrypoints.serve.engine.protocol import UsageInfo
 from vllm.outputs import RequestOutput
 
 from app.engine.fast_path.plain_chat_request import PlainChatRequest, PlainChatRequests
+from app.engine.fast_path.plain_streams import PlainStreams
 from app.engine.fast_path.plain_template import PlainTemplate, plain_template
 from app.engine.fast_path.short_prompts import is_short_chat, prepare
 
@@ -44,14 +45,16 @@ class PlainChats:
         self._arguments = dict(self._arguments_of(sample))
         self._template, self._given = self._find_template(sample)
         self._pattern = learn_pattern(serving)
+        self._are_all_plain = has_plain_answers(serving)
 
     def install(self) -> None:
         self._serving._effective_chat_template_kwargs = self.arguments_of
         self._serving._make_parser = self.make_parser
         if self._template is not None and self._serving.renderer.mm_processor is None:
             self._serving.online_renderer.render_chat = self.render_chat
-        if has_plain_answers(self._serving):
+        if self._are_all_plain:
             self._serving.chat_completion_full_generator = self.answer
+            PlainStreams(self._serving).install()
 
     def _find_template(self, sample: Any) -> tuple[PlainTemplate | None, dict[str, Any]]:
         """The template, and the arguments with which vLLM has it rendered."""
@@ -77,7 +80,7 @@ class PlainChats:
         return arguments
 
     def make_parser(self, request: Any, *rest: Any) -> Any:
-        if type(request) is PlainChatRequest and not request.stream:
+        if type(request) is PlainChatRequest and (self._are_all_plain or not request.stream):
             return None
         return self._make_parser(request, *rest)
 
@@ -128,6 +131,7 @@ def has_plain_answers(serving: OpenAIServingChat) -> bool:
         serving.enable_prompt_tokens_details
         or serving.enable_per_request_metrics
         or serving._include_reasoning_tokens_details
+        or serving.engine_client.vllm_config.speculative_config
     )
 
 

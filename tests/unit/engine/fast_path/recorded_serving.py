@@ -28,7 +28,7 @@ class StubTokenizer:
 
 
 class RecordedChat(OpenAIServingChat):  # type: ignore[misc]
-    system_fingerprint = "fingerprint"
+    system_fingerprint: str | None = "fingerprint"
     model_config = None
 
     def __init__(self, engine: RecordedEngine, tool_parser: str | None = None) -> None:
