@@ -27,8 +27,8 @@ _NICE = 10  # the engine and the event loop come first
 _MAX_BYTES = 2 << 30
 _POLL_S = 0.005
 _NUM_STEPS = 32
-# Where in the compiler's sources an error arose.
-_ORIGIN = re.compile(r"^\[[\d:]*\]\s*\S*?:\d+:\s*")
+# Where in the compiler's sources an error arose, and what was asked there.
+_ORIGIN = re.compile(r"^(?:\[[\d:]*\]\s*\S*?:\d+:\s*)?(?:Check failed: \(.*?\) is false: )?")
 
 
 class Host:
@@ -70,7 +70,7 @@ class Host:
             try:
                 self.compile(kind, text)
             except Exception as error:  # noqa: BLE001 (whatever a foreign compiler raises)
-                return Verdict(trial.number, index, _ORIGIN.sub("", str(error))[:300])
+                return Verdict(trial.number, index, _ORIGIN.sub("", str(error)).strip()[:300])
         return Verdict(trial.number)
 
     def compile(self, kind: str, text: str) -> None:

@@ -4,7 +4,8 @@ import re
 
 _LEAK = re.compile(
     r'Traceback|File "|site-packages|\.py\b|, line \d+, in |<class |object at 0x|0x[0-9a-f]{8}'
-    r"|\bvllm\.|\bVLLM\w*Error|EngineCore|AsyncLLM|pydantic|xgrammar|starlette|fastapi",
+    r"|\bvllm\.|\bVLLM\w*Error|EngineCore|AsyncLLM|pydantic|xgrammar|starlette|fastapi"
+    r"|std::|Check failed|\.cc\b",
     re.IGNORECASE,
 )
 
