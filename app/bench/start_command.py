@@ -55,8 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
             (form.name, {name: median(each[name] for each in starts) for name in starts[0]})
         )
     heading = (
-        f"{today_here()}; medians of {arguments.repeat} starts of the profile "
-        f"{arguments.profile}. `make bench-start`."
+        f"{today_here()}; profile {arguments.profile}, medians of {arguments.repeat}. "
+        "`make bench-start`."
     )
     lines = [heading, "", *table_lines(rows)]
     print("\n".join(lines))
