@@ -214,9 +214,9 @@ class Service:
         self.resources.engine = engine
         with self.times.phase("warm_up"):
             await engine.connect(self.app.state)
-        fast_path = self.settings.server.fast_path == "auto"
-        join_engine(self.app, engine.routers, engine.open_fast_path() if fast_path else None)
-        await asyncio.to_thread(self.app.openapi)  # once, now; a second of work for vLLM's models
+            fast_path = self.settings.server.fast_path == "auto"
+            join_engine(self.app, engine.routers, engine.open_fast_path() if fast_path else None)
+            await asyncio.to_thread(self.app.openapi)  # once, now: a second for vLLM's models
         loaded = engine.loaded
         engine.watch_kv_cache(self.queue.note_kv_cache)
         lookahead = self.settings.queue.lookahead
