@@ -307,3 +307,22 @@ def test_what_vllm_raises_of_pythons_own_has_its_answer(error: Exception, status
     answer = resolve_name("app.engine.errors:translate")(error)
     assert answer.status == status
     assert "inside" not in answer.sentence
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ messages.append(1) }}",
+        "{{ raise_exception.__globals__['x'] }}",
+    ],
+)
+def test_a_models_own_template_runs_in_a_sandbox(template: str) -> None:
+    """It is a stranger's code, which came with the checkpoint."""
+    from app.engine.fast_path.plain_template import _compile_jinja_template
+
+    with pytest.raises(jinja2.exceptions.SecurityError):
+        _compile_jinja_template(template).render(messages=[])
+    assert "_compile_jinja_template" in source_of(
+        "transformers.utils.chat_template_utils:render_jinja_template"
+    )
