@@ -1,6 +1,7 @@
 """So many generated requests against a running gateway, which has to stay well and small."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -10,14 +11,17 @@ import psutil
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from app.core.envelopes import MAX_ERROR_BYTES
+from tests.abuse.leaks import leak_in
 from tests.fuzz.request_grammar import requests
 from tests.integration.gateway_process import FUZZ_SECRET, GatewayProcess
+from tests.integration.socket_log.place import opened_by
 
 IN_FLIGHT = 16
 HEADERS = {"content-type": "application/json", "authorization": f"Bearer {FUZZ_SECRET}"}
 # Of memory after the warm-up, a quarter of the requests: what a process of Python may grow by while
 # its caches fill. A leak of a few KB per request is more.
 MAX_GROWTH_BYTES = 24 << 20
+ERROR_EVENT = re.compile(r'(event: error\n)?data: \{("type":"error",)?"error":')
 Request = tuple[str, bytes]
 
 
@@ -80,11 +84,15 @@ def what_is_wrong(answer: httpx.Response) -> str:
         return f"{status} {answer.text}"
     if status < 400:
         return failure_in(answer.text) if is_stream(answer) else ""
-    if len(answer.content) > MAX_ERROR_BYTES:
-        return f"an error of {len(answer.content)} bytes"
-    if "Traceback" in answer.text or not answer.json()["error"]["message"]:
+    if not answer.json()["error"]["message"]:
         return answer.text
-    return ""
+    return wrong_words(answer.text)
+
+
+def wrong_words(error: str) -> str:
+    if len(error.encode()) > MAX_ERROR_BYTES:
+        return f"an error of {len(error)} characters"
+    return error if leak_in(error) else ""
 
 
 def is_stream(answer: httpx.Response) -> bool:
@@ -92,16 +100,17 @@ def is_stream(answer: httpx.Response) -> bool:
 
 
 def failure_in(events: str) -> str:
-    """The error event of a stream that began and failed by our fault."""
+    """What is wrong with the errors of a stream that began: ours, or words of the inside."""
     ours = ("internal_error", "engine_error", "api_error", "engine_dead")
-    failed = (each for each in events.split("\n\n") if any(f'"{code}"' in each for code in ours))
-    return next(failed, "")
+    errors = [each for each in events.split("\n\n") if ERROR_EVENT.match(each)]
+    failed = (each for each in errors if any(f'"{code}"' in each for code in ours))
+    return next(failed, "") or next(filter(None, map(wrong_words, errors)), "")
 
 
 def attack_with(gateway: GatewayProcess, num_requests: int, number: int) -> str:
     """Raises AssertionError with the requests that were answered wrongly; else says what was
     answered, and what memory did after the warm-up."""
-    engines = gateway.engine_pids()
+    engines, opened = gateway.engine_pids(), opened_by(gateway)
     processes = [psutil.Process(pid) for pid in (gateway.process.pid, *engines)]
     requests = draw_requests(num_requests, number)
     campaign = Campaign(gateway)
@@ -113,6 +122,7 @@ def attack_with(gateway: GatewayProcess, num_requests: int, number: int) -> str:
     ]
     assert not campaign.wrong, "\n".join(campaign.wrong[:10])
     assert gateway.engine_pids() == engines
+    assert opened_by(gateway) == opened
     assert max(growth) <= MAX_GROWTH_BYTES, growth
     said = ", ".join(f"{size / 1e6:+.1f} MB" for size in growth)
     statuses = dict(sorted(campaign.statuses.items()))

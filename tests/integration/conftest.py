@@ -11,6 +11,7 @@ from app.core.keys import digest_of, make_key
 from app.core.tenants import make_tenant
 from app.settings.key_file import write_keys
 from tests.integration.gateway_process import GatewayProcess, running_gateway
+from tests.integration.socket_log.place import watching
 
 DEVICE = json.dumps({"simulated_device": {"step_ms": 10}})
 EXECUTOR = "app.engine.simulated.SimulatedExecutor"
@@ -22,7 +23,8 @@ TENANTS = ("heavy", "light", "open", "open-too")
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     folder = tmp_path_factory.mktemp("gateway")
-    with running_gateway(folder, "server.sse_keep_alive_s=1") as running:
+    keep_alive = "server.sse_keep_alive_s=1"
+    with running_gateway(folder, keep_alive, variables=watching(folder)) as running:
         running.wait_ready()
         yield running
 
