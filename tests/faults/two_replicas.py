@@ -24,19 +24,30 @@ LIMITS = {
     "tokens_per_minute": 2400,
     "tokens_per_day": 2800,
 }
+TENANTS = ("greedy", "eager")
 DEVICE = json.dumps({"simulated_device": {"step_ms": 10}})
 EXECUTOR = "app.engine.simulated.SimulatedExecutor"
 
 
+def names_of(tenant: str) -> tuple[str, str]:
+    """Its keys."""
+    return (tenant, f"{tenant}-too")
+
+
 @contextlib.contextmanager
 def two_replicas(folder: Path, redis_url: str) -> Iterator[list[GatewayProcess]]:
-    """Keys `greedy` and `greedy-too` of a tenant with LIMITS; `held`, of two requests at a time."""
-    greedy = make_tenant("greedy", LIMITS)
+    """Keys `greedy` and `greedy-too` of a tenant with LIMITS, `eager` and `eager-too` of another;
+    `held`, of two requests at a time."""
+    scopes = ["infer", "admin", "metrics"]
     keys = [
-        make_key("greedy", digest_of("sk-greedy"), ["infer", "admin", "metrics"], tenant="greedy"),
-        make_key("greedy-too", digest_of("sk-greedy-too"), ["infer"], tenant="greedy"),
-        make_key("held", digest_of("sk-held"), ["infer"], limits={"concurrent_requests": 2}),
+        make_key(name, digest_of(f"sk-{name}"), scopes, tenant=tenant)
+        for tenant in TENANTS
+        for name in names_of(tenant)
     ]
+    keys.append(
+        make_key("held", digest_of("sk-held"), ["infer"], limits={"concurrent_requests": 2})
+    )
+    tenants = [make_tenant(name, LIMITS) for name in TENANTS]
     with contextlib.ExitStack() as stack:
         replicas: list[GatewayProcess] = []
         for name in ("one", "two"):
@@ -51,7 +62,7 @@ def two_replicas(folder: Path, redis_url: str) -> Iterator[list[GatewayProcess]]
                 f"--additional-config '{DEVICE}'",
             )
             replicas.append(stack.enter_context(running_gateway(place, *settings)))
-            write_keys(place / "keys.yaml", keys, [greedy])  # taken over while the model loads
+            write_keys(place / "keys.yaml", keys, tenants)  # taken over while the model loads
         for replica in replicas:
             replica.wait_ready()
         yield replicas
@@ -61,7 +72,7 @@ def two_replicas(folder: Path, redis_url: str) -> Iterator[list[GatewayProcess]]
 class Asked:
     """A request as its client saw it; `num_tokens` are those it was surely charged for."""
 
-    sent_s: float
+    sent_s: float = field(default_factory=time.monotonic)
     status: int = 0
     said: str = ""
     first_s: float = 0.0
@@ -70,10 +81,15 @@ class Asked:
 
 
 async def ask(
-    client: httpx.AsyncClient, url: str, key: str, max_tokens: int, most_events: int = 1 << 20
+    client: httpx.AsyncClient,
+    url: str,
+    key: str,
+    max_tokens: int,
+    most_events: int = 1 << 20,
+    asked: Asked | None = None,
 ) -> Asked:
-    """Stream a completion; leave after `most_events` of its events."""
-    asked = Asked(time.monotonic())
+    """Stream a completion; leave after `most_events` of its events. `asked` is kept up to date."""
+    asked = asked or Asked()
     body = {"model": "bundled", "prompt": "What is 1 + 1?", "stream": True, "ignore_eos": True}
     body |= {"max_tokens": max_tokens, "stream_options": {"include_usage": True}}
     headers = {"authorization": f"Bearer sk-{key}"}
@@ -107,6 +123,7 @@ class Crowd:
     """Clients that ask one replica or the other, over and over; some leave in the middle."""
 
     urls: Sequence[str]
+    tenant: str
     num_clients: int = 12
     asked: list[Asked] = field(default_factory=list)
 
@@ -121,20 +138,22 @@ class Crowd:
     ) -> None:
         chance = random.Random(number)
         while not is_enough.is_set():
-            key = chance.choice(["greedy", "greedy-too"])
+            key = chance.choice(names_of(self.tenant))
             leaves = chance.random() < 0.2
-            asked = await ask(
-                client,
-                chance.choice(self.urls),
-                key,
-                chance.randint(5, 60),
-                chance.randint(1, 5) if leaves else 1 << 20,
-            )
-            self.asked.append(asked)
+            self.asked.append(asked := Asked())
+            with contextlib.suppress(httpx.TransportError):  # of a replica that is killed
+                await ask(
+                    client,
+                    chance.choice(self.urls),
+                    key,
+                    chance.randint(5, 60),
+                    chance.randint(1, 5) if leaves else 1 << 20,
+                    asked,
+                )
             await asyncio.sleep(chance.uniform(0, 0.1))
 
     def answered(self, since_s: float = 0) -> list[Asked]:
-        return [each for each in self.asked if each.status == 200 and each.sent_s >= since_s]
+        return [each for each in self.asked if each.first_s and each.sent_s >= since_s]
 
     def refused(self, limit: str, since_s: float = 0) -> int:
         return sum(limit in each.said and each.sent_s >= since_s for each in self.asked)
@@ -148,6 +167,13 @@ class Crowd:
             number += change
             most = max(most, number)
         return most
+
+    def check_limits(self) -> None:
+        """Also that the test is worth something: what the limits let through was asked for."""
+        assert self.most_at_once() <= LIMITS["concurrent_requests"]
+        used = sum(each.num_tokens for each in self.answered())
+        assert LIMITS["tokens_per_minute"] / 2 < used <= LIMITS["tokens_per_day"]
+        self.check_rates()
 
     def check_rates(self) -> None:
         """In every stretch of time, by what was surely admitted and used within it."""
