@@ -19,6 +19,7 @@ _INSIDE = re.compile(
     r"Traceback|\bFile \"|site-packages|\.(?:py|cc|cpp|so)\b|<class |\bobject at 0x|'\w+' object"
     r"|\b(?:vllm|torch|pydantic|xgrammar|transformers|jinja2)\.\w|\bVLLM\w*Error|EngineCore|AsyncLLM"
 )
+_CLASS = re.compile(r" or (?:an )?instance of \w+")  # pydantic's own words name the model
 _MAX_FOREIGN_CHARS = 300
 _MAX_SEARCHED_CHARS = 2000
 _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -52,7 +53,7 @@ def foreign(sentence: str) -> str:
     input, and nothing where it tells of the inside."""
     if _INSIDE.search(sentence, 0, _MAX_SEARCHED_CHARS):
         return "The request cannot be served as it is."
-    return shorten(sentence, _MAX_FOREIGN_CHARS)
+    return shorten(_CLASS.sub("", sentence), _MAX_FOREIGN_CHARS)
 
 
 def code_of(message: str) -> str:

@@ -5,7 +5,7 @@ import re
 _LEAK = re.compile(
     r'Traceback|File "|site-packages|\.py\b|, line \d+, in |<class |object at 0x|0x[0-9a-f]{8}'
     r"|\bvllm\.|\bVLLM\w*Error|EngineCore|AsyncLLM|pydantic|xgrammar|starlette|fastapi"
-    r"|std::|Check failed|\.cc\b",
+    r"|std::|Check failed|\.cc\b|instance of",
     re.IGNORECASE,
 )
 

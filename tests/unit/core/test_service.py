@@ -162,6 +162,11 @@ def test_a_foreign_error_tells_nothing_of_the_inside(message: str) -> None:
     assert adopt(400, message).sentence == "The request cannot be served as it is."
 
 
+def test_a_foreign_error_names_no_class() -> None:
+    error = adopt(400, "Input should be a valid dictionary or instance of StreamOptions")
+    assert error.sentence == "Input should be a valid dictionary"
+
+
 def test_a_foreign_error_quotes_little_of_the_request() -> None:
     error = adopt(404, f"The model `{'x' * 5000}` does not exist.")
     assert error.code == "model_not_found"
