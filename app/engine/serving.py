@@ -1,6 +1,7 @@
 """A running engine with vLLM's serving objects and routers, as the rest of the service sees it."""
 
 import asyncio
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -32,6 +33,8 @@ from app.engine.processes import kill_children
 from app.engine.refusal_filter import filter_refusals
 from app.engine.warm_up import warm_up
 
+# Hardly anything is garbage that only the collector finds; Python's own 700 cost a request 5 %.
+GC_THRESHOLDS = 20_000, 20, 20
 ROUTERS: tuple[Any, ...] = (
     chat_router,
     completion_router,
@@ -77,6 +80,7 @@ class Engine:
         await init_app_state(client, state, self._built.arguments, tasks)
         self._state = state
         freeze_gc_heap()  # what was loaded stays: a full collection over it stops all streams
+        gc.set_threshold(*GC_THRESHOLDS)
         enable_envs_cache()  # vLLM asks the environment for each token: 4 % of its time
 
     def open_fast_path(self) -> Mapping[str, Callable[[App], App]]:
