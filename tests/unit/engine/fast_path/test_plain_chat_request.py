@@ -103,3 +103,51 @@ def test_one_request_shares_nothing_with_the_next() -> None:
 
 def test_nothing_is_made_without_messages() -> None:
     assert PlainChatRequests().make({"model": "m"}) is None
+
+
+def made(**fields: Any) -> PlainChatRequest:
+    request = PlainChatRequests().make({"messages": [{"role": "user", "content": "x"}], **fields})
+    assert request is not None
+    return request
+
+
+SERVER_DEFAULTS: dict[str, Any] = {"temperature": 0.5, "stop_token_ids": [7]}
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.fixed_dictionaries({}, optional={name: PLAIN[name] for name in PLAIN if name != "model"}),
+    st.integers(1, 3),
+    st.sampled_from([{}, SERVER_DEFAULTS]),
+)
+def test_remembered_parameters_are_those_that_vllm_makes(
+    fields: dict[str, Any], max_tokens: int, defaults: dict[str, Any]
+) -> None:
+    request = PlainChatRequests().make({"messages": [{"role": "user", "content": "x"}], **fields})
+    if request is None:
+        return
+    theirs = ChatCompletionRequest.to_sampling_params(request, max_tokens, defaults)
+    for _ in range(2):
+        assert request.to_sampling_params(max_tokens, defaults) == theirs
+
+
+def test_what_becomes_of_parameters_is_not_remembered() -> None:
+    first = made(temperature=0.25).to_sampling_params(5, SERVER_DEFAULTS)
+    first.max_tokens = 1
+    first.update_from_generation_config({"eos_token_id": [3, 4]}, 2)
+    second = made(temperature=0.25).to_sampling_params(5, SERVER_DEFAULTS)
+    assert (second.max_tokens, second.stop_token_ids) == (5, [7])
+    assert second._all_stop_token_ids == {7}
+    assert second is not first
+
+
+def test_parameters_are_checked_each_time_where_vllm_refuses_them() -> None:
+    for _ in range(2):
+        with pytest.raises(VLLMClientError, match="temperature"):
+            made(temperature=3.0).to_sampling_params(5, {})
+
+
+def test_no_more_parameters_are_remembered_than_are_of_use() -> None:
+    for seed in range(1000):
+        made(seed=seed).to_sampling_params(5, SERVER_DEFAULTS)
+    assert len(PlainChatRequest.remembered._made) <= 256
