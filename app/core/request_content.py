@@ -35,6 +35,8 @@ def check_chat(body: Body, limits: RequestLimits) -> None:
     num_parts = 0
     for number, message in each_of(body, "messages", limits.max_messages):
         where = f"messages.{number}"
+        if "author" in message:  # vLLM makes a message of another model's format of it
+            raise unsupported(where, "author")
         check_role(message.get("role"), where)
         num_parts += check_parts(message.get("content"), _CHAT_PARTS, f"{where}.content")
         num_parts += len(listed(message, "tool_calls", f"{where}.tool_calls"))
