@@ -173,6 +173,7 @@ class Service:
             disable_compiling_without_compiler,
             prepare_environment,
         )
+        from app.plan.read_ahead import read_ahead
 
         options = engine_options(self.settings)
         token = self.settings.model.hf_token
@@ -188,6 +189,7 @@ class Service:
         with self.times.phase("checks"):
             self.check_machine(options)
             self.prove_quality(options.model)
+        read_ahead(options.model, options.revision)
         logger.info("importing vLLM")
         with self.times.phase("imports"):
             from app.engine.serving import Engine
