@@ -4,6 +4,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from tests.shared_limits.redis_server import RedisServer, running_redis
 
 NUM_ASKED = 100
 FAULTS = ("stopped", "frozen")
+SLOW_S = 0.1  # of each answer, where 0.5 s are waited for
 
 
 @dataclass
@@ -119,4 +121,46 @@ def test_a_redis_that_is_away_costs_what_the_policy_says_and_nothing_more(
         clients=said[policy],
         service="goes on; counts in Redis again as soon as it answers",
         over_s=over_s,
+    )
+
+
+@contextlib.contextmanager
+def slowed(redis: RedisServer) -> Iterator[list[float]]:
+    """Redis does nothing else for SLOW_S, again and again; yields a list of these times."""
+    is_over, slept = threading.Event(), list[float]()
+
+    def slow_down() -> None:
+        with redis.client() as client:
+            while not is_over.is_set():
+                client.execute_command("DEBUG", "SLEEP", SLOW_S)
+                slept.append(SLOW_S)
+
+    thread = threading.Thread(target=slow_down)
+    thread.start()
+    try:
+        yield slept
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def test_a_slow_redis_costs_its_slowness_and_refuses_nobody(
+    tmp_path: Path, table: FaultTable
+) -> None:
+    with (
+        running_redis(tmp_path, "--enable-debug-command", "local") as redis,
+        limited_server(tmp_path, redis.url, "fail_closed") as server,
+    ):
+        failures = server.metric("gateway_redis_failures_total")  # it was asked before it was up
+        with slowed(redis) as slept:
+            answers = ask_many(server)
+        assert {answer.status_code for answer in answers} == {200}
+        assert len(slept) > 2  # it was slow all the while
+        assert server.metric("gateway_redis_failures_total") == failures
+        wait_for(lambda: server.metric("gateway_tenant_reserved_tokens") == 0, "something leaked")
+    table.add(
+        f"Redis of shared limits slow: {SLOW_S:g} s for each answer, `fail_closed`",
+        clients="are all answered, each later by that",
+        service="goes on",
+        over_s=0.0,
     )
