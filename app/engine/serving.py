@@ -21,8 +21,9 @@ from app.core.engine_options import EngineOptions
 from app.core.errors import RequestError
 from app.core.loaded_model import LoadedModel, refuse_other_scheme
 from app.engine.errors import bound_messages, translate
+from app.engine.fast_path.asgi import App
 from app.engine.fast_path.direct_streams import DirectStreams
-from app.engine.fast_path.fast_route import App, FastRoute, can_serve_chat, plain_apis
+from app.engine.fast_path.fast_route import FastRoute, can_serve_chat, plain_apis
 from app.engine.fast_path.plain_chats import PlainChats
 from app.engine.fast_path.short_prompts import install_short_prompts
 from app.engine.fast_path.whole_answers import WholeAnswers, WholeApi, whole_apis

@@ -1,18 +1,14 @@
 """The answer to a plain request, on its way to the client."""
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable
 from typing import Any
 
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 
+from app.engine.fast_path.asgi import Receive, Send
+from app.engine.fast_path.leaving_client import unless_client_leaves
 from app.engine.fast_path.stream_middle import StreamMiddle, current_middle
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 STREAM_TYPE = b"text/event-stream; charset=utf-8"
 _ERROR = 'data: {"error"'
@@ -23,13 +19,13 @@ class AnswerStream:
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive, self._send = receive, send
-        self._client_left = False
 
     async def run(self, creating: Awaitable[Any], middle: StreamMiddle) -> None:
         """`creating` returns what vLLM's handler does: an error, or the parts of a stream, for
         which it takes the engine's outputs through `middle`."""
-        task = asyncio.current_task()
-        watching = asyncio.create_task(self._watch(task)) if task else None
+        await unless_client_leaves(self._answer(creating, middle), self._receive)
+
+    async def _answer(self, creating: Awaitable[Any], middle: StreamMiddle) -> None:
         token = current_middle.set(middle)
         try:
             answer = await creating
@@ -37,14 +33,8 @@ class AnswerStream:
                 await self._refuse(answer)
             else:
                 await self._stream(answer, middle)
-        except asyncio.CancelledError:
-            if not self._client_left or task is None:
-                raise
-            task.uncancel()
         finally:
             current_middle.reset(token)
-            if watching is not None:
-                watching.cancel()
 
     async def _stream(self, answer: Any, middle: StreamMiddle) -> None:
         try:
@@ -68,10 +58,3 @@ class AnswerStream:
     async def _refuse(self, answer: ErrorResponse) -> None:
         await self._start(answer.error.code, b"application/json")
         await self.write(json.dumps(answer.model_dump()).encode(), more=False)
-
-    async def _watch(self, task: asyncio.Task[Any] | None) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        if task is not None:
-            self._client_left = True
-            task.cancel()

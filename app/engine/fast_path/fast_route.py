@@ -15,14 +15,13 @@ from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
 
 from app.core.parsed_body import parsed_body
 from app.core.raw_response import raw_response
-from app.engine.fast_path.answer_stream import AnswerStream, Message, Receive, Scope, Send
+from app.engine.fast_path.answer_stream import AnswerStream
+from app.engine.fast_path.asgi import App, Message, Receive, Scope, Send
 from app.engine.fast_path.direct_streams import DirectStreams
 from app.engine.fast_path.plain_chat_request import PlainChatRequests
 from app.engine.fast_path.plain_requests import is_plain_chat, is_plain_completion
 from app.engine.fast_path.stream_middle import StreamMiddle
 from app.engine.fast_path.wording import CHAT, COMPLETION, Wording
-
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ What the body says is for vLLM's request model to judge; where that refuses, or 
 a stream, the request takes the route that it would have taken without this.
 """
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.exceptions import VLLMClientError
 
 from app.core.parsed_body import parsed_body
-from app.engine.fast_path.answer_stream import Receive, Scope, Send
-from app.engine.fast_path.fast_route import App, raw_request
+from app.engine.fast_path.asgi import App, Receive, Scope, Send
+from app.engine.fast_path.fast_route import raw_request
+from app.engine.fast_path.leaving_client import unless_client_leaves
 from app.engine.fast_path.plain_chat_request import PlainChatRequests
 from app.engine.fast_path.plain_chats import WordedAnswer
 
@@ -71,39 +71,6 @@ class WholeAnswers:
             return self._api.make(fields) or self._api.request_class.model_validate(fields)
         except (ValidationError, VLLMClientError, ValueError):
             return None
-
-
-async def unless_client_leaves(answering: Awaitable[Any], receive: Receive) -> Any:
-    """What `answering` gives; None for a client that left meanwhile, whose request it cancels.
-
-    vLLM's handlers make an error of being cancelled; whoever else cancels is not given that.
-    """
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 (a coroutine runs in one)
-    has_left = False
-
-    async def watch() -> None:
-        nonlocal has_left
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        has_left = True
-        task.cancel()
-
-    watching = asyncio.create_task(watch())
-    try:
-        answer = await answering
-    except asyncio.CancelledError:
-        if not has_left:
-            raise
-        answer = None
-    finally:
-        watching.cancel()
-    if has_left:
-        task.uncancel()
-        return None
-    if task.cancelling():
-        raise asyncio.CancelledError
-    return answer
 
 
 async def respond(answer: BaseModel | WordedAnswer, send: Send) -> None:

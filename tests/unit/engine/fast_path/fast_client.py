@@ -10,7 +10,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionReque
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 
 from app.core.raw_response import EXTENSION
-from app.engine.fast_path.answer_stream import Message, Scope
+from app.engine.fast_path.asgi import Message, Scope
 from app.engine.fast_path.direct_streams import DirectStreams
 from app.engine.fast_path.fast_route import FastRoute, PlainApi, chat_wording
 from app.engine.fast_path.plain_requests import is_plain_chat, is_plain_completion

@@ -6,7 +6,7 @@ import pytest
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 
-from app.engine.fast_path.answer_stream import Message, Receive, Scope, Send
+from app.engine.fast_path.asgi import Message, Receive, Scope, Send
 from app.engine.fast_path.fast_route import FastRoute, plain_apis
 from app.engine.fast_path.plain_requests import (
     ALLOWED_OF_CHAT,

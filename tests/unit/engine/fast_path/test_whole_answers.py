@@ -34,7 +34,7 @@ from vllm.entrypoints.serve.engine.protocol import UsageInfo
 from vllm.exceptions import VLLMValidationError
 
 from app.core.parsed_body import hand_on
-from app.engine.fast_path.answer_stream import Message, Receive, Scope, Send
+from app.engine.fast_path.asgi import Message, Receive, Scope, Send
 from app.engine.fast_path.whole_answers import WholeAnswers, WholeApi, json_of, whole_apis
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
