@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from app.core.admission import Admission, SilentObserver
+from app.core.admission import Admission
 from app.core.errors import InvalidRequest
 from app.core.keys import make_key
 from app.core.meter import Meter, current_meter
 from app.core.quota import QuotaBook, QuotaExceeded
 from app.core.tenants import Tenant
 from tests.unit.core.test_admission import open_queue
+from tests.unit.silent_observer import SilentObserver
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # vLLM's imports have some of their own

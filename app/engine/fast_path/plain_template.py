@@ -11,10 +11,8 @@ from vllm.renderers.hf import (
     resolve_chat_template_content_format,
 )
 
-# A system message may begin with a line that vLLM takes out; the other roles, or other fields of
-# these, mean that a message is converted first.
-_ROLES = frozenset({"user", "assistant", "system"})
-_FIELDS = {"role", "content"}
+from app.engine.fast_path.plain_chat_request import MESSAGE_FIELDS, ROLES
+
 _TEMPLATE_FAILED = (
     TemplateError,
     ArithmeticError,
@@ -23,6 +21,7 @@ _TEMPLATE_FAILED = (
     TypeError,
     ValueError,
 )
+# A line that vLLM takes out of a system message.
 _TAKEN_OUT = "x-anthropic-billing-header"
 
 
@@ -49,8 +48,8 @@ class PlainTemplate:
 
 
 def is_plain(message: Any) -> bool:
-    """Whether vLLM gives it to the template as it is."""
-    if message.keys() != _FIELDS or message["role"] not in _ROLES:
+    """Whether vLLM gives it to the template as it is; other roles and fields it converts first."""
+    if message.keys() != MESSAGE_FIELDS or message["role"] not in ROLES:
         return False
     content = message["content"]
     return isinstance(content, str) and bool(content) and not content.startswith(_TAKEN_OUT)

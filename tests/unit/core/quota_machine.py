@@ -75,16 +75,16 @@ class QuotaMachine(RuleBasedStateMachine):
 
     @property
     def store(self) -> QuotaStore:
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass has its own; nothing is left to do here
 
     def run(self, step: Coroutine[Any, Any, Any]) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass has its own; nothing is left to do here
 
     def advance(self, seconds: float) -> None:
         self.now_s += seconds
 
     def counters(self) -> Mapping[str, Counters]:
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass has its own; nothing is left to do here
 
     def owners(self, key: str) -> tuple[Owner, ...]:
         return tuple(Owner(name, name, self.limits[name]) for name in (key, "tenant:t"))

@@ -2,12 +2,13 @@ import asyncio
 
 import pytest
 
-from app.core.admission import Admission, SilentObserver, Ticket, as_duration
+from app.core.admission import Admission, Ticket, as_duration
 from app.core.errors import InvalidRequest, RequestError, Unavailable
 from app.core.fair_queue import FairQueue, QueueBounds
 from app.core.keys import make_key
 from app.core.quota import Grant, QuotaBook, QuotaExceeded
 from app.core.tenants import Tenant, make_tenant
+from tests.unit.silent_observer import SilentObserver
 
 
 class Heard:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.admission import SilentObserver
 from app.core.errors import Unavailable
 from app.core.fair_queue import FairQueue, Place, Priority, QueueBounds
+from tests.unit.silent_observer import SilentObserver
 
 
 def make_queue(num_places: int, max_waiting: int = 1000) -> FairQueue:

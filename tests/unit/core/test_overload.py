@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from app.core.admission import SilentObserver
 from app.core.errors import Unavailable
 from app.core.fair_queue import FairQueue, Priority, QueueBounds
+from tests.unit.silent_observer import SilentObserver
 from tests.unit.virtual_time import run_virtually
 
 NUM_PLACES, MEAN_S = 8, 1.0

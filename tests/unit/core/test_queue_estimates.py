@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from app.core.admission import SilentObserver
 from app.core.errors import Unavailable
 from app.core.fair_queue import FairQueue, Lane, Place, Priority, QueueBounds
+from tests.unit.silent_observer import SilentObserver
 
 
 class Played:

@@ -27,7 +27,6 @@ TOKENS = st.one_of(
     st.integers(0, 255),  # also what is no UTF-8
     st.integers(256, 255 + len(WORDS)),
 )
-STOPS = ("S", "TOP", "a b", "日本", "the st", "bc")
 ENDS = (FinishReason.STOP, FinishReason.LENGTH, FinishReason.ABORT)
 
 

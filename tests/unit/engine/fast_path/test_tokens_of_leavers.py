@@ -14,12 +14,13 @@ from vllm.utils.async_utils import merge_async_iterators
 
 from app.api.context import SCOPE_KEY, RequestContext
 from app.api.tenancy import Tenancy
-from app.core.admission import Admission, SilentObserver
+from app.core.admission import Admission
 from app.core.keys import KeyRing, make_key
 from app.core.meter import current_meter
 from app.core.quota import QuotaBook
 from tests.unit.core.test_admission import open_queue
 from tests.unit.engine.fast_path.recorded_engine import PROMPT, TURNS, Piece, RecordedEngine
+from tests.unit.silent_observer import SilentObserver
 
 Answer = Callable[[RecordedEngine], Awaitable[Any]]
 
