@@ -64,6 +64,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.head_timer: asyncio.TimerHandle | None = None
         self.send_timer: asyncio.TimerHandle | None = None
         self.cycles: list[RequestResponseCycle] = []  # not answered yet, and the last
+        self.raw: ChunkedResponse | None = None  # of the request that is being answered
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -74,6 +75,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.stop_timer()
         self.stop_send_timer()
+        self.end_raw()
         super().connection_lost(exc)
         self.tell_all_cycles()
         if self.scope is not None:
@@ -140,7 +142,21 @@ class BoundedProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is None or cycle.scope.get("extensions") is not scope["extensions"]:
             return None
-        return ChunkedResponse(cycle) if cycle.response_started and cycle.chunked_encoding else None
+        if not cycle.response_started or not cycle.chunked_encoding or cycle.response_complete:
+            return None
+        if self.raw is None and not cycle.disconnected:
+            self.raw = ChunkedResponse(self.transport, self.flow.write_paused)
+        return self.raw
+
+    def end_raw(self) -> None:
+        """Nothing more is written past ASGI."""
+        if self.raw is not None:
+            self.raw.end()
+            self.raw = None
+
+    def on_response_complete(self) -> None:
+        self.end_raw()
+        super().on_response_complete()
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -194,12 +210,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        if self.raw is not None:
+            self.raw.is_blocked = True
         self.stop_send_timer()
         delay = self.limits.send_timeout_s
         self.send_timer = self.loop.call_later(delay, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        if self.raw is not None:
+            self.raw.is_blocked = False
         self.stop_send_timer()
 
     def stop_send_timer(self) -> None:
@@ -225,23 +245,25 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class ChunkedResponse:
-    """A RawResponse: what uvicorn's `send` does with a part of a body, without its coroutine."""
+    """A RawResponse: what uvicorn's `send` does with a part of a body, without its coroutine. It is
+    told what happens to its connection, as asking for it takes longer than the rest."""
 
-    __slots__ = ("_cycle",)
+    __slots__ = ("_transport", "is_blocked")
 
-    def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle = cycle
-
-    @property
-    def is_blocked(self) -> bool:
-        return self._cycle.flow.write_paused and not self._cycle.disconnected
+    def __init__(self, transport: asyncio.Transport, is_blocked: bool) -> None:
+        self._transport: asyncio.Transport | None = transport
+        self.is_blocked = is_blocked
 
     def write(self, body: bytes) -> None:
-        cycle = self._cycle
-        if body and not cycle.disconnected and not cycle.response_complete:  # an empty one ends it
+        if body and self._transport is not None:  # an empty one would end the response
             size = len(body)
             line = _SIZE_LINES[size] if size < _NUM_SIZE_LINES else b"%x\r\n" % size
-            cycle.transport.write(b"".join((line, body, b"\r\n")))
+            self._transport.write(b"".join((line, body, b"\r\n")))
+
+    def end(self) -> None:
+        """The response is complete, or its client gone."""
+        self._transport = None
+        self.is_blocked = False
 
 
 def answer(status: HTTPStatus, path: bytes) -> bytes:

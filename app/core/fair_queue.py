@@ -74,6 +74,10 @@ class Lane:
     def num_waiting(self) -> int:
         return sum(map(len, self.waiting.values()))
 
+    def charge(self, num_tokens: int) -> None:
+        """Completion tokens as they come."""
+        self.served += num_tokens * _COMPLETION_COST / self.weight
+
 
 @dataclass(slots=True, eq=False)
 class Place:
@@ -86,8 +90,7 @@ class Place:
     has_left: bool = False
 
     def charge(self, num_tokens: int) -> None:
-        """Completion tokens as they come."""
-        self.lane.served += num_tokens * _COMPLETION_COST / self.lane.weight
+        self.lane.charge(num_tokens)
 
 
 @dataclass(slots=True, eq=False)

@@ -22,6 +22,7 @@ from app.core.meter import Meter, current_meter
 from app.core.raw_response import RawResponse
 from app.engine.fast_path.direct_stream import DirectStream, can_be_direct
 from app.engine.fast_path.step_tokens import StepTokens, find_token_gaps
+from app.engine.fast_path.token_texts import KnownTexts
 from app.engine.fast_path.wording import Pattern
 
 logger = logging.getLogger("gateway.fast_path")
@@ -35,6 +36,7 @@ class DirectStreams:
         self._process = self._processor.process_outputs
         self._processor.process_outputs = self.process_outputs
         self._token_gaps = find_token_gaps(client)
+        self._known = KnownTexts(self._processor.tokenizer)
         self._streams: dict[str, DirectStream] = {}
         self._unwritten: list[DirectStream] = []
         self._is_flush_due = False
@@ -48,17 +50,20 @@ class DirectStreams:
         state = self._processor.request_states.get(ids[0]) if len(ids) == 1 else None
         if state is None or response is None or not can_be_direct(state):
             return None
-        return DirectStream(state, pattern, response, current_meter.get() or Meter())
+        known = self._known.of(state.detokenizer)
+        return DirectStream(state, pattern, response, current_meter.get() or Meter(), known)
 
     def begin(self, stream: DirectStream) -> None:
         """Take its outputs from now on; not while one still waits for the stream's generator."""
         state = stream.state
         if state.queue.output is None and state.request_id in self._processor.request_states:
+            stream.begin()
             self._streams[state.request_id] = stream
 
     def end(self, stream: DirectStream) -> None:
         """Its outputs are the processor's again."""
-        self._streams.pop(stream.state.request_id, None)
+        if self._streams.pop(stream.state.request_id, None) is not None:
+            stream.end()
 
     def process_outputs(
         self,
@@ -91,14 +96,17 @@ class DirectStreams:
     def _take(
         self, stream: DirectStream, output: EngineCoreOutput, tokens: StepTokens | None
     ) -> bool:
-        token_ids = output.new_token_ids
-        if not is_only_tokens(output) or not stream.take(token_ids):
+        num_new = stream.take(output.new_token_ids) if is_only_tokens(output) else None
+        if num_new is None:
             return False
-        if not stream.is_unwritten and stream.texts:
+        if not stream.is_unwritten and stream.text is not None:
             stream.is_unwritten = True
             self._unwritten.append(stream)
-        if tokens is not None and stream.stats is not None:
-            tokens.note(stream.stats, len(token_ids))
+        if stream.lane is not None:
+            stream.lane.charge(num_new)
+        if tokens is not None:
+            tokens.note(len(output.new_token_ids), stream.last_token_s)
+            stream.last_token_s = tokens.timestamp
         return True
 
     def _flush(self) -> None:
@@ -107,7 +115,7 @@ class DirectStreams:
         before_s: defaultdict[Any, list[float]] = defaultdict(list)  # by histogram of the gaps
         now = perf_counter()
         for stream in streams:
-            if not stream.texts:  # it ended meanwhile; its generator has the rest
+            if stream.text is None:  # it ended meanwhile; its generator has the rest
                 stream.is_unwritten = False
                 continue
             if stream.response.is_blocked:
@@ -118,7 +126,7 @@ class DirectStreams:
                 stream.write()
             except Exception as error:  # noqa: BLE001 (the other streams go on)
                 self._fail(stream, error)
-            clock = stream.meter.clock
+            clock = stream.clock
             before_s[clock.gaps].append(clock.last_event_s)
             clock.last_event_s = now
         for histogram, times in before_s.items():

@@ -5,7 +5,7 @@ from typing import Any
 
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.metrics.loggers import PrometheusStatLogger
-from vllm.v1.metrics.stats import IterationStats, RequestStateStats
+from vllm.v1.metrics.stats import IterationStats
 
 from app.core.histogram_counts import observe_times
 
@@ -14,24 +14,23 @@ class StepTokens:
     """The tokens of one step, none of them its request's first. Most came equally long after the
     one before them: gaps are counted, not noted one by one."""
 
-    __slots__ = ("_before_s", "_num_tokens", "_timestamp")
+    __slots__ = ("_before_s", "_num_tokens", "timestamp")
 
     def __init__(self, timestamp: float) -> None:
-        self._timestamp = timestamp
+        self.timestamp = timestamp
         self._num_tokens = 0
         self._before_s: list[float] = []
 
-    def note(self, request: RequestStateStats, num_tokens: int) -> None:
-        request.num_generation_tokens += num_tokens
+    def note(self, num_tokens: int, before_s: float) -> None:
+        """Of one request, whose last ones came at `before_s`."""
         self._num_tokens += num_tokens
-        self._before_s.append(request.last_token_ts)
-        request.last_token_ts = self._timestamp
+        self._before_s.append(before_s)
 
     def add_to(self, stats: IterationStats, token_gaps: Any) -> None:
         """`token_gaps`: the histogram that they end up in; None: `stats` lists them for it."""
         stats.num_generation_tokens += self._num_tokens
         for before_s, count in Counter(self._before_s).items():
-            gap = self._timestamp - before_s
+            gap = self.timestamp - before_s
             if token_gaps is None:
                 stats.inter_token_latencies_iter += [gap] * count
             else:

@@ -13,6 +13,7 @@ import pytest
 from vllm.v1.engine import EngineCoreEvent, EngineCoreEventType, FinishReason
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from app import http_edge
 from app.engine.fast_path.direct_stream import DirectStream
 from app.http_edge import ChunkedResponse
 from tests.unit.engine.fast_path.byte_tokenizer import tokens_of
@@ -24,6 +25,12 @@ CHAT = "/v1/chat/completions"
 END = Piece(tokens_of("."), FinishReason.LENGTH)
 
 
+class BlockedResponse(ChunkedResponse):
+    """Whose client never reads."""
+
+    is_blocked = property(lambda _: True, lambda *_: None)
+
+
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The text of each direct write."""
@@ -31,7 +38,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     write = DirectStream.write
 
     def noted(stream: DirectStream) -> None:
-        texts.append("".join(stream.texts))
+        texts.append(stream.text or "")
         write(stream)
 
     monkeypatch.setattr(DirectStream, "write", noted)
@@ -176,7 +183,7 @@ def test_a_fault_ends_one_stream_with_an_error_event_and_nothing_else(
 ) -> None:
     take = DirectStream.take
 
-    def fail_at_b(stream: DirectStream, token_ids: list[int]) -> bool:
+    def fail_at_b(stream: DirectStream, token_ids: list[int]) -> int | None:
         if token_ids == tokens_of("b"):
             raise ZeroDivisionError
         return take(stream, token_ids)
@@ -242,7 +249,7 @@ def test_an_engine_that_dies_tells_every_stream() -> None:
 def test_what_is_not_written_yet_stands_before_the_error_and_does_not_hide_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ChunkedResponse, "is_blocked", True)
+    monkeypatch.setattr(http_edge, "ChunkedResponse", BlockedResponse)
 
     async def use(gateway: Served) -> None:
         async with connected(gateway.port) as connection:
