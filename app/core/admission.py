@@ -9,8 +9,9 @@ from typing import Protocol
 from app.core.deadlines import DeadlineExceeded
 from app.core.errors import InvalidRequest, RequestError, Unavailable
 from app.core.fair_queue import FairQueue, Place, QueueObserver
+from app.core.key_limits import Owner
 from app.core.keys import Key
-from app.core.quota import Grant, Owner, QuotaExceeded, Standing, refuse_what_never_fits
+from app.core.quota import Grant, QuotaExceeded, Standing, refuse_what_never_fits
 from app.core.tenants import Tenant
 
 
@@ -67,17 +68,13 @@ class Ticket:
     ) -> None:
         self.admission, self.key, self.tenant = admission, key, tenant
         self.timeout_s, self.opened_s = timeout_s, admission.queue.clock()
-        self.owners = (
-            Owner(f"key:{key.name}", f"The key {key.name}", key.limits),
-            Owner(f"tenant:{tenant.name}", f"The tenant {tenant.name}", tenant.limits),
-        )
+        self.owners: tuple[Owner, ...] = (key.owner, tenant.owner)
         self.refusal: RequestError | None = None
         self.waited_s = 0.0
         self.first_token_s: float | None = None
-        self.standings: Mapping[str, Standing] = {}
         self._grant: Grant | None = None
         self._turn = asyncio.Lock()
-        self._is_closed = False
+        self._is_closed = self._is_counted = False
         self._foreseen_tokens = self._entered_tokens = 0
         self._prompt_tokens = 0
         self._places: list[Place] = []
@@ -149,15 +146,13 @@ class Ticket:
                 raise self.refusal
             self._entered_tokens += tokens
             grant, wanted = self._grant, max(self._foreseen_tokens, self._entered_tokens)
-            try:
-                if grant is None:
-                    grant = self._grant = await store.reserve(self.owners, wanted)
-                    observer.reserved(self.tenant.name, 1, wanted)
-                elif (more := wanted - grant.tokens) > 0:
-                    await store.extend(grant, more)
-                    observer.reserved(self.tenant.name, 0, more)
-            finally:
-                self.standings = store.standings(self.owners)
+            self._is_counted = True
+            if grant is None:
+                grant = self._grant = await store.reserve(self.owners, wanted)
+                observer.reserved(self.tenant.name, 1, wanted)
+            elif (more := wanted - grant.tokens) > 0:
+                await store.extend(grant, more)
+                observer.reserved(self.tenant.name, 0, more)
             return grant
 
     async def _queue(self, num_prompt: int, num_sequences: int) -> Place:
@@ -176,7 +171,6 @@ class Ticket:
         """The store knows that the engine has it, before the engine has it."""
         await self.admission.store.start(grant)
         self._refuse_when_closed()
-        self.standings = self.admission.store.standings(self.owners)
 
     @property
     def left_s(self) -> float:
@@ -237,9 +231,12 @@ class Ticket:
 
     @property
     def headers(self) -> dict[str, str]:
-        """OpenAI's x-ratelimit headers, for the limits that there are."""
+        """OpenAI's x-ratelimit headers, as of now, for the limits that there are; none where the
+        request never got as far as to be counted."""
         found: dict[str, str] = {}
-        for name, standing in self.standings.items():
+        if not self._is_counted:
+            return found
+        for name, standing in self.admission.store.standings(self.owners).items():
             found[f"x-ratelimit-limit-{name}"] = str(standing.limit)
             found[f"x-ratelimit-remaining-{name}"] = str(standing.remaining)
             found[f"x-ratelimit-reset-{name}"] = as_duration(standing.reset_s)

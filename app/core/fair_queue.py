@@ -66,13 +66,10 @@ class Lane:
     served: float = 0.0
     num_taken: int = 0
     seen_s: float = 0.0
+    num_waiting: int = 0
     waiting: dict[Priority, "deque[Waiter]"] = field(
         default_factory=lambda: {priority: deque() for priority in Priority}
     )
-
-    @property
-    def num_waiting(self) -> int:
-        return sum(map(len, self.waiting.values()))
 
     def charge(self, num_tokens: int) -> None:
         """Completion tokens as they come."""
@@ -164,7 +161,7 @@ class FairQueue:
     def _refuse_what_comes_too_late(self, lane: Lane, wait_s: float, within_s: float) -> None:
         """A lane's first may wait whatever the estimate says, so that the engine always has
         something to do; and an empty engine is tried before a deadline is given up."""
-        first_token_s = wait_s + self._pace.prefill_s
+        first_token_s = wait_s + (0.0 if within_s == inf else self._pace.prefill_s)
         if within_s <= 0 or (self.num_taken and first_token_s > within_s):
             code = "deadline_unreachable"
             sentence = (
@@ -248,7 +245,9 @@ class FairQueue:
         self._pace.note_prefill(self.clock() - place.since_s)
 
     def _lane(self, tenant: str, weight: float) -> Lane:
-        lane = self._lanes.setdefault(tenant, Lane(tenant))
+        lane = self._lanes.get(tenant)
+        if lane is None:
+            lane = self._lanes[tenant] = Lane(tenant)
         lane.weight, lane.seen_s = weight, self.clock()
         if not lane.num_waiting:
             lowest = min((each.served for each in self._waiting_lanes()), default=self._lift)
@@ -260,6 +259,7 @@ class FairQueue:
 
     def _note_waiting(self, lane: Lane, change: int) -> None:
         self.num_waiting += change
+        lane.num_waiting += change
         if self.num_waiting:
             self._pace.note_demand()
         self.observer.waiting(lane.name, change)

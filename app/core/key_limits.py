@@ -6,7 +6,7 @@ the capacity. So in any stretch of t seconds at most capacity * (1 + t / 60) is 
 reservations and returns interleave.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from math import inf
@@ -38,8 +38,25 @@ class Limits:
     @cached_property
     def of_request(self) -> Mapping[str, int]:
         """Those that take the place of the service's own bound of the same name."""
-        found = {name: getattr(self, name) for name in OF_REQUEST}
+        return self._those_of(OF_REQUEST)
+
+    @cached_property
+    def of_tokens(self) -> Mapping[str, int]:
+        """Those that no single request's tokens may exceed."""
+        return self._those_of(("tokens_per_minute", "tokens_per_day"))
+
+    def _those_of(self, names: Sequence[str]) -> Mapping[str, int]:
+        found = {name: getattr(self, name) for name in names}
         return {name: most for name, most in found.items() if most is not None}
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose limits count: `name` is unique among keys and tenants, `title` is for people."""
+
+    name: str
+    title: str
+    limits: Limits
 
 
 OF_REQUEST = (

@@ -10,11 +10,12 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 
 from app.core.deadlines import MOST_TIMEOUT_MS
 from app.core.errors import NotFound, SettingsError
 from app.core.fair_queue import Priority
-from app.core.key_limits import NO_LIMITS, Limits, make_limits
+from app.core.key_limits import NO_LIMITS, Limits, Owner, make_limits
 from app.core.routes import Scope
 from app.core.tenants import Tenant
 
@@ -54,6 +55,10 @@ class Key:
 
     def __repr__(self) -> str:
         return f"Key({self.name!r}, {sorted(self.scopes)})"
+
+    @cached_property
+    def owner(self) -> Owner:
+        return Owner(f"key:{self.name}", f"The key {self.name}", self.limits)
 
     def allows(self, scope: Scope) -> bool:
         return scope in self.scopes
@@ -190,14 +195,19 @@ class KeyRing:
         if twice := {name for name in names if names.count(name) > 1}:
             raise SettingsError(f"key name {min(twice)!r} stands there twice; names are unique.")
         self._by_head = index(self.keys)
+        self._undescribed: dict[str, Tenant] = {}
 
     def adopt(self, other: "KeyRing") -> None:
         """Take over the keys and tenants of `other`; on the event loop, where the lookups are."""
-        self._by_head, self.keys, self.tenants = other._by_head, other.keys, other.tenants
+        self._by_head, self.keys = other._by_head, other.keys
+        self.tenants, self._undescribed = other.tenants, {}
 
     def tenant_of(self, key: Key) -> Tenant:
         """A tenant that the file does not describe has no limits."""
-        return self.tenants.get(key.tenant) or Tenant(key.tenant)
+        tenant = self.tenants.get(key.tenant) or self._undescribed.get(key.tenant)
+        if tenant is None:
+            tenant = self._undescribed[key.tenant] = Tenant(key.tenant)
+        return tenant
 
     def find(self, secret: str, now: datetime | None = None) -> Key | None:
         """The key of `secret`, an expired one too. The comparison takes the same time wherever

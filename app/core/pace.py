@@ -21,7 +21,6 @@ class Pace:
         self._busy_s = 0.0
         self._since_s: float | None = None
         self._prefills_s: deque[float] = deque(maxlen=_NUM_PREFILLS)
-        self.prefill_s = 0.0
 
     def remember(self, num_places: int) -> None:
         """Requests that began together end together: a mean has to span more than one round, and
@@ -44,10 +43,14 @@ class Pace:
         self._since_s = now_s if has_demand else None
 
     def note_prefill(self, took_s: float) -> None:
-        """From a place in the engine to the first token. The median: a first request that compiles
-        something must not make all later ones look hopeless."""
+        """From a place in the engine to the first token."""
         self._prefills_s.append(took_s)
-        self.prefill_s = median(self._prefills_s)
+
+    @property
+    def prefill_s(self) -> float:
+        """The median: a first request that compiles something must not make all later ones look
+        hopeless. 0 before the first."""
+        return median(self._prefills_s) if self._prefills_s else 0.0
 
     @property
     def gap_s(self) -> float | None:

@@ -10,21 +10,12 @@ from math import ceil, inf, isinf
 from time import time
 
 from app.core.errors import InvalidRequest, RequestError
-from app.core.key_limits import Bucket, Limits
+from app.core.key_limits import Bucket, Limits, Owner
 
 DAY_S = 86_400
 # How much of a new duration goes into the mean that Retry-After is estimated with.
 _WEIGHT = 0.2
 _FIRST_GUESS_S = 5.0
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Whose limits count: `name` is unique among keys and tenants, `title` is for people."""
-
-    name: str
-    title: str
-    limits: Limits
 
 
 @dataclass(slots=True)
@@ -97,12 +88,11 @@ class Account:
 
     def waits(self, limits: Limits, requests: int, tokens: int, now_s: float) -> dict[str, float]:
         """Seconds until each limit lets the request pass, for those that do not now."""
-        waits = {
-            "requests_per_minute": self.requests.wait_s(requests) if self.requests else 0.0,
-            "tokens_per_minute": self.tokens.wait_s(tokens) if self.tokens else 0.0,
-            "concurrent_requests": 0.0,
-            "tokens_per_day": 0.0,
-        }
+        waits: dict[str, float] = {}
+        if self.requests:
+            waits["requests_per_minute"] = self.requests.wait_s(requests)
+        if self.tokens:
+            waits["tokens_per_minute"] = self.tokens.wait_s(tokens)
         most = limits.concurrent_requests
         if requests and most is not None and self.num_running >= most:
             waits["concurrent_requests"] = inf
@@ -207,7 +197,9 @@ class QuotaBook:
 
     def _account(self, owner: Owner, now_s: float) -> Account:
         """A request may outlive the limits it was admitted with: what ends brings none with it."""
-        account = self.accounts.setdefault(owner.name, Account())
+        account = self.accounts.get(owner.name)
+        if account is None:
+            account = self.accounts[owner.name] = Account()
         account.refresh(now_s)
         return account
 
@@ -239,9 +231,8 @@ class QuotaBook:
 def refuse_what_never_fits(owners: Iterable[Owner], tokens: int) -> None:
     """Raises InvalidRequest where one request needs more than a limit ever holds."""
     for owner in owners:
-        for name in ("tokens_per_minute", "tokens_per_day"):
-            most = getattr(owner.limits, name)
-            if most is not None and tokens > most:
+        for name, most in owner.limits.of_tokens.items():
+            if tokens > most:
                 raise InvalidRequest(
                     f"The request may need {tokens} tokens, prompts and completions together; the "
                     f"{name} of {owner.title} is {most}. Ask for fewer with max_tokens.",

@@ -1,9 +1,10 @@
 """Who the keys belong to: what all keys of a tenant may use together."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from app.core.errors import SettingsError
-from app.core.key_limits import NO_LIMITS, Limits, make_limits
+from app.core.key_limits import NO_LIMITS, Limits, Owner, make_limits
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,10 @@ class Tenant:
     limits: Limits = NO_LIMITS
     shares_cache: bool = False
     weight: float = 1.0
+
+    @cached_property
+    def owner(self) -> Owner:
+        return Owner(f"tenant:{self.name}", f"The tenant {self.name}", self.limits)
 
     def cache_salt(self, asked: str | None) -> str | None:
         """vLLM's cache salt for a request of this tenant that asks for the salt `asked`.

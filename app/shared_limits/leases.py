@@ -11,7 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from app.core.quota import Grant, Owner
+from app.core.key_limits import Owner
+from app.core.quota import Grant
 from app.shared_limits.courier import PROBE_INTERVAL_S, RedisAway, ReplyFuture, Step
 from app.shared_limits.ledger import Ledger
 

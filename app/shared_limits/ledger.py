@@ -6,7 +6,8 @@ from functools import partial
 from time import perf_counter
 from typing import Protocol
 
-from app.core.quota import Owner, Standing
+from app.core.key_limits import Owner
+from app.core.quota import Standing
 from app.shared_limits.courier import Argument, Courier, ReplyFuture, Step
 
 _NAMES = ("requests", "tokens")

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 from redis.exceptions import RedisError
 
 from app.core.errors import StartError, Unavailable
+from app.core.key_limits import Owner
 from app.core.quota import (
     Grant,
-    Owner,
     QuotaBook,
     QuotaExceeded,
     Standing,

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from app.core.key_limits import Limits
-from app.core.quota import Owner
+from app.core.key_limits import Limits, Owner
 from app.shared_limits.redis_quota import RedisQuota
 from tests.shared_limits.redis_server import running_redis
 from tests.shared_limits.replicas import Shared

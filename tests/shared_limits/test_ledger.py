@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from app.core.key_limits import Limits
-from app.core.quota import Owner, QuotaExceeded
+from app.core.key_limits import Limits, Owner
+from app.core.quota import QuotaExceeded
 from app.shared_limits.leases import Lease
 from tests.shared_limits.redis_server import RedisServer
 from tests.shared_limits.replicas import LEASE_S, shared_ledger

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from app.core.quota import Grant, Owner, Standing
+from app.core.key_limits import Owner
+from app.core.quota import Grant, Standing
 from tests.shared_limits.redis_server import RedisServer
 from tests.shared_limits.replicas import Shared, shared_ledger
 from tests.unit.core.test_quota import *  # noqa: F403 (its tests run here, with the fixtures below)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from app.core.errors import InvalidRequest, SettingsError, StartError, Unavailable
-from app.core.key_limits import Limits
-from app.core.quota import Grant, Owner, QuotaBook, QuotaExceeded
+from app.core.key_limits import Limits, Owner
+from app.core.quota import Grant, QuotaBook, QuotaExceeded
 from app.shared_limits.address import parse_address
 from app.shared_limits.leases import Lease
 from app.shared_limits.ledger import limits_of

@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from app.core.admission import QuotaStore
 from app.core.errors import RequestError
-from app.core.key_limits import LIMIT_NAMES, Limits
-from app.core.quota import DAY_S, Grant, Owner
+from app.core.key_limits import LIMIT_NAMES, Limits, Owner
+from app.core.quota import DAY_S, Grant
 
 NAMES = ("key:a", "key:b", "tenant:t")
 MOST = 100  # of every limit, before a configuration change lowers it

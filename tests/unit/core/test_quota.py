@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from app.core.errors import InvalidRequest
-from app.core.key_limits import Limits
-from app.core.quota import Grant, Owner, QuotaBook, QuotaExceeded
+from app.core.key_limits import Limits, Owner
+from app.core.quota import Grant, QuotaBook, QuotaExceeded
 
 
 class Clock:
