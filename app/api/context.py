@@ -1,6 +1,6 @@
 """What the gateway knows of the request in hand; travels in the ASGI scope."""
 
-import uuid
+import secrets
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -18,7 +18,7 @@ SCOPE_KEY = "gateway.request"
 class RequestContext:
     """Filled in by one middleware after another; read at the end by the observation."""
 
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    id: str = field(default_factory=lambda: secrets.token_hex(16))
     started: float = field(default_factory=perf_counter)
     client_request_id: str = ""
     family: Family = Family.OPENAI
@@ -38,12 +38,16 @@ def context_of(scope: Scope) -> RequestContext:
 
 def header_of(scope: Scope, name: bytes) -> bytes | None:
     """The first header of that name (lower case)."""
-    return next((value for key, value in scope["headers"] if key == name), None)
+    for key, value in scope["headers"]:
+        if key == name:
+            found: bytes = value
+            return found
+    return None
 
 
 def is_event_stream(start: Message) -> bool:
     """Whether the response that `start` begins is a stream of events."""
-    return any(
-        name == b"content-type" and value.startswith(b"text/event-stream")
-        for name, value in start.get("headers", ())
-    )
+    for name, value in start.get("headers", ()):
+        if name == b"content-type":
+            return bool(value.startswith(b"text/event-stream"))
+    return False

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.context import SCOPE_KEY, RequestContext, header_of, is_event_stream
 from app.api.metrics import NO_KEY, NO_ROUTE, Metrics, RequestMetrics
 from app.core.envelopes import Family, shorten
+from app.core.logs import FieldsRecord
 from app.core.meter import current_meter
 from app.core.usage import UsageRecord
 
@@ -83,7 +84,8 @@ class Observation:
             "finish_reason": meter.finish_reason,
             "error": context.error_code,
         }
-        logger.log(level, "request", extra={k: v for k, v in line.items() if v not in ("", None)})
+        said = {name: value for name, value in line.items() if value not in ("", None)}
+        logger.handle(FieldsRecord(logger, level, "request", said))
 
     def usage_of(self, context: RequestContext, watch: "ResponseWatch", status: int) -> UsageRecord:
         meter, key = context.meter, context.key

@@ -9,18 +9,34 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+Fields = dict[str, object]
 # Not ours to show; vLLM's record factory adds the last to every record of the process.
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {
     *("message", "asctime", "taskName", "vllm_process_name"),
 }
 
 
-def fields_of(record: logging.LogRecord) -> dict[str, object]:
+class FieldsRecord(logging.LogRecord):
+    """What `logger.log(level, message, extra=fields)` makes, for a logger that says much: without
+    a look for who calls, in a third of the time."""
+
+    def __init__(self, logger: logging.Logger, level: int, message: str, fields: Fields) -> None:
+        super().__init__(logger.name, level, "", 0, message, None, None)
+        self.fields = fields
+
+
+def fields_of(record: logging.LogRecord) -> Fields:
     """What was given as `extra`."""
+    if isinstance(record, FieldsRecord):
+        return record.fields
     return {name: value for name, value in vars(record).items() if name not in _PLAIN}
 
 
 class JsonFormatter(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__()
+        self._encode = json.JSONEncoder(default=str).encode
+
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
@@ -31,7 +47,7 @@ class JsonFormatter(logging.Formatter):
         line |= fields_of(record)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return self._encode(line)
 
 
 class TextFormatter(logging.Formatter):

@@ -8,8 +8,8 @@ shows at the next one; a cut tail shows against the head, which is also a metric
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 GENESIS = "0" * 64
 # What sums are made of: a line without them is none of ours.
@@ -17,8 +17,7 @@ _NUMBERS = ("number", "prompt_tokens", "cached_tokens", "completion_tokens")
 _NAMES = ("time", "key", "tenant", "model")
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRecord:
+class UsageRecord(NamedTuple):
     """What one request used; nothing of what it said. `time` is its end, UTC, in ISO 8601."""
 
     id: str
@@ -51,7 +50,7 @@ class Head:
 
     def follow(self, record: UsageRecord) -> tuple[bytes, "Head"]:
         """The line of `record` after this head (without its newline), and the new head."""
-        fields = {"number": self.number + 1, "previous": self.hash} | asdict(record)
+        fields = {"number": self.number + 1, "previous": self.hash} | record._asdict()
         line = json.dumps(fields, separators=(",", ":")).encode()
         return line, Head(self.number + 1, hash_of(line))
 
