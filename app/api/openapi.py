@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 
 from app.core.envelopes import Family
 from app.core.limits import RequestLimits
-from app.core.request_bounds import MAX_METADATA, MAX_MODEL_CHARS, number_ranges
+from app.core.request_bounds import MAX_METADATA, MAX_MODEL_CHARS
 from app.core.request_content import ROLES, SERVED_KINDS
 from app.core.request_fields import TABLES, FieldTable
 from app.core.routes import ROUTES, Route
@@ -145,7 +145,7 @@ def describe_fields(model: Schema, table: FieldTable, limits: RequestLimits) -> 
 
 def bounds_of(name: str, limits: RequestLimits) -> Schema:
     """In JSON schema a bound on numbers says nothing of texts, and so on."""
-    ranges = number_ranges(limits)
+    ranges = limits.ranges
     found: Schema = {}
     if name in ranges:
         found["minimum"], found["maximum"] = ranges[name]

@@ -5,50 +5,24 @@ would turn into a number ("7", 7.0, true) is judged as one.
 """
 
 from collections.abc import Mapping, Sequence, Sized
-from functools import lru_cache
 from math import inf
 from typing import Any
 
 from app.core.errors import InvalidRequest
-from app.core.limits import RequestLimits
+from app.core.limits import INT32, RequestLimits
 
 Body = Mapping[str, Any]
 
-_INT32, _INT64 = 2**31 - 1, 2**63 - 1
-# Beyond these a number overflows in the sampler's tensors and takes the engine down with it, or
-# means nothing. vLLM's own, narrower ranges still apply.
-_RANGES: Mapping[str, tuple[float, float]] = {
-    "seed": (-_INT64 - 1, _INT64),
-    "top_k": (-1, _INT32),
-    "min_tokens": (0, _INT32),
-    "max_tokens": (0, _INT32),
-    "max_completion_tokens": (0, _INT32),
-    "max_output_tokens": (0, _INT32),
-    "max_tool_calls": (0, _INT32),
-    "thinking_token_budget": (-1, _INT32),
-    "truncate_prompt_tokens": (-1, _INT32),
-    "routed_experts_prompt_start": (0, _INT32),
-    "stream_interval": (1, _INT32),
-    "priority": (-_INT32, _INT32),
-    "temperature": (0, 100),
-    "top_p": (0, 1),
-    "min_p": (0, 1),
-    "presence_penalty": (-2, 2),
-    "frequency_penalty": (-2, 2),
-    "repetition_penalty": (0.01, 100),
-    "length_penalty": (-100, 100),
-}
 _MAX_BIAS = 100.0
 _MAX_NUMBER_CHARS = 400  # the greatest float has 309 digits
 MAX_MODEL_CHARS = 256  # a hub id has at most 193
 MAX_METADATA = 16  # OpenAI's own bound
-_OUTPUT_LENGTHS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 
 
 def check_bounds(body: Body, limits: RequestLimits) -> None:
     """Raises InvalidRequest for the first knob that is turned too far."""
     check_labels(body)
-    for name, (least, most) in number_ranges(limits).items():
+    for name, (least, most) in limits.ranges.items():
         if name in body:  # of two dozen, a request names two or three
             check_number(body, name, least, most)
     if body.get("echo"):  # the prompt's own log probabilities are asked for
@@ -60,20 +34,6 @@ def check_bounds(body: Body, limits: RequestLimits) -> None:
     for name in ("stop_token_ids", "allowed_token_ids", "logprob_token_ids"):
         check_token_ids(body.get(name), name, limits.max_token_ids)
     check_bias(body.get("logit_bias"), limits.max_logit_bias)
-
-
-@lru_cache
-def number_ranges(limits: RequestLimits) -> Mapping[str, tuple[float, float]]:
-    """By field: the least and the greatest number that it may be."""
-    configured = {
-        "n": (1, limits.max_n),
-        "prompt_logprobs": (0, limits.max_prompt_logprobs),
-        "logprobs": (0, limits.max_logprobs),
-        "top_logprobs": (0, limits.max_logprobs),
-    }
-    if (most := limits.max_output_tokens) is not None:
-        configured |= dict.fromkeys(_OUTPUT_LENGTHS, (0, most))
-    return {**_RANGES, **configured}
 
 
 def check_labels(body: Body) -> None:
@@ -132,7 +92,7 @@ def check_token_ids(ids: Any, name: str, max_ids: int) -> None:
     check_count(ids, name, max_ids)
     for number, each in enumerate(ids):
         value = as_number(each)
-        if value is not None and not 0 <= value <= _INT32:
+        if value is not None and not 0 <= value <= INT32:
             raise InvalidRequest(
                 f"{name}.{number} is no token's id.", param=f"{name}.{number}", code="invalid_value"
             )
@@ -143,7 +103,7 @@ def check_bias(bias: Any, max_entries: int) -> None:
         return
     check_count(bias, "logit_bias", max_entries)
     for token, value in bias.items():
-        if not (token.isascii() and token.isdigit() and int(token.lstrip("0")[:12] or 0) <= _INT32):
+        if not (token.isascii() and token.isdigit() and int(token.lstrip("0")[:12] or 0) <= INT32):
             raise InvalidRequest(
                 f"logit_bias names {token[:40]!r}, which is no token's id.",
                 param="logit_bias",

@@ -116,3 +116,21 @@ def test_finding_the_key_that_stands_twice_compares_each_key_a_few_times_only() 
     with pytest.raises(ValueError, match="twice"):
         _unique_keys([(name, 1) for name in [*names, Key(1999)]])
     assert num_compared < 10 * len(names)
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_a_short_body_is_refused_for_its_depth_too(opening: str) -> None:
+    body = f'{{"a": {opening * (MAX_DEPTH + 1)}'.encode()
+    with pytest.raises(InvalidRequest) as refused:
+        parse_object(body)
+    assert refused.value.code == "json_too_deep"
+
+
+def test_brackets_in_a_text_are_not_nesting() -> None:
+    text = "[{" * MAX_DEPTH
+    assert parse_object(json.dumps({"a": text}).encode()) == {"a": text}
+
+
+def test_a_byte_order_mark_is_named() -> None:
+    with pytest.raises(InvalidRequest, match="BOM"):
+        parse_object(b'\xef\xbb\xbf{"a": 1}')
