@@ -36,8 +36,12 @@ class Tenancy:
             meter.answers.clear()  # the service ends, and nobody cancels vLLM's tasks before it
             raise
         finally:
-            # Shielded: what is held has to come back even where the request is being cancelled.
-            await asyncio.shield(close(meter, ticket))
+            closing = close(meter, ticket)
+            if meter.is_over and not ticket.is_entering:
+                await closing  # nothing in it waits
+            else:
+                # What is held has to come back even where the request is being cancelled.
+                await asyncio.shield(closing)
         return None
 
 

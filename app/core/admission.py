@@ -19,7 +19,7 @@ class QuotaStore(Protocol):
     """Where the counters are; app.core.quota.QuotaBook says what each call promises.
 
     A store may have to ask elsewhere: a call that is cancelled then leaves nothing reserved, and
-    Unavailable says that it could not be asked. `settle` and `standings` ask nobody.
+    Unavailable says that it could not be asked. `settle` and `standings` ask nobody, nor wait.
     """
 
     async def reserve(self, owners: tuple[Owner, ...], tokens: int) -> Grant: ...
@@ -83,6 +83,11 @@ class Ticket:
     def is_decided(self) -> bool:
         """Whether it was let in or refused."""
         return self.refusal is not None or self._prompt_tokens > 0
+
+    @property
+    def is_entering(self) -> bool:
+        """Whether the store is being asked for one of its prompts."""
+        return self._turn.locked()
 
     def bound(self, asked: int | None, possible: int, num_sequences: int) -> int:
         """The completion length to go on with, of `possible` ones. Raises InvalidRequest where

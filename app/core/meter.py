@@ -51,6 +51,11 @@ class Meter:
     clock: StreamClock = field(default_factory=StreamClock)
     answers: list[Any] = field(default_factory=list)  # async generators, one for each prompt
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the engine's answers have all been read to their end, or closed."""
+        return all(answer.ag_frame is None for answer in self.answers)
+
     async def end(self) -> None:
         """The engine's answers are over, and what they came to is counted. Of a client that leaves,
         vLLM's routes drop a stream unclosed, or cancel a task of theirs and do not wait for it."""
