@@ -39,9 +39,8 @@ test: lint  ## everything but the long suites, on the real engine
 	$(RUN) -m pytest -q tests/unit tests/shared_limits tests/integration
 
 test-all: test test-deploy test-faults  ## with the long suites
-	$(RUN) -m pytest -q tests/long --ignore tests/long/test_cpu_budget.py
+	$(RUN) -m pytest -q tests/long
 
-# Apart from the suites: a budget for CPU time needs a machine on which nothing else runs.
 test-budget: test-environment  ## CPU time per streamed token, beside vLLM's own server
 	$(RUN) -m pytest -q tests/long/test_cpu_budget.py
 

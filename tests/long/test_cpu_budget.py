@@ -12,7 +12,7 @@ from app.bench.peers import MODEL_NAME, Bench
 from app.bench.running_servers import running_servers
 from app.bench.workload import draw_workload
 
-BUDGET = 0.5
+BUDGET = 0.4
 STREAMS, TOKENS, STEP_MS = 128, 128, 40
 NUM_TRIES = 2  # another process of the machine can spoil one
 
