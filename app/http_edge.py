@@ -5,16 +5,18 @@ may be, and how many connections there may be at once. uvicorn bounds none of it
 import asyncio
 import functools
 import resource
+import urllib.parse
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.core.envelopes import Family, render
 from app.core.errors import RequestError
 from app.core.raw_response import EXTENSION
+from app.http_exchange import Exchange
 
 _OTHER_FILES = 1024
 # Requests of a connection with which it is still read, so that a client that leaves is noticed.
@@ -63,7 +65,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.num_heads = self.num_fed = self.num_parsed = self.num_headers = 0
         self.head_timer: asyncio.TimerHandle | None = None
         self.send_timer: asyncio.TimerHandle | None = None
-        self.cycles: list[RequestResponseCycle] = []  # not answered yet, and the last
+        self.cycles: list[Exchange] = []  # not answered yet, and the last
         self.raw: ChunkedResponse | None = None  # of the request that is being answered
 
     def connection_made(self, transport: Any) -> None:
@@ -178,18 +180,45 @@ class BoundedProtocol(HttpToolsProtocol):
             raise ValueError("the head is too large")
 
     def on_headers_complete(self) -> None:
-        self.is_upgrade = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+        method = self.parser.get_method()
+        self.is_upgrade = self.parser.should_upgrade() and method != b"CONNECT"
         if self.is_upgrade:
             return
         self.stop_timer()
         self.is_in_head = False
         self.num_heads += 1
-        super().on_headers_complete()
-        self.cycles = [each for each in self.cycles if not each.response_complete]
-        if self.cycle is not None:
-            self.cycles.append(self.cycle)
+        before = [each for each in self.cycles if not each.response_complete]
+        self.cycles = [*before, self.begin_exchange(method.decode("ascii"))]
         if self.pipeline and len(self.cycles) <= _MAX_AHEAD:
             self.flow.resume_reading()
+
+    def begin_exchange(self, method: str) -> Exchange:
+        """As uvicorn's `on_headers_complete` does, without what is not configured here."""
+        parser, scope, before = self.parser, self.scope, self.cycle
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["method"], scope["http_version"] = method, parser.get_http_version()
+        scope["path"] = urllib.parse.unquote(path) if "%" in path else path
+        scope["raw_path"], scope["query_string"] = url.path, url.query or b""
+        self.cycle = exchange = Exchange(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=scope["http_version"] != "1.0" and parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(exchange, self.app)
+        else:  # its turn comes when the requests before it are answered
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, self.app))
+        return exchange
 
     def on_message_complete(self) -> None:
         if not self.is_upgrade:

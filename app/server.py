@@ -27,6 +27,7 @@ class Listener(uvicorn.Server):
             ws="none",
             lifespan="off",
             access_log=False,
+            proxy_headers=False,  # nobody asks who the client is, nor how it came here
             log_config=None,
             server_header=False,
             timeout_graceful_shutdown=1,  # what still runs then is cancelled, and told so

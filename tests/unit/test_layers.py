@@ -19,7 +19,7 @@ OWNERS = {
     "starlette": {"api"},
     "opentelemetry": {"api"},
     "redis": {"shared_limits"},
-    "uvicorn": {"server", "http_edge"},
+    "uvicorn": {"server", "http_edge", "http_exchange"},
 }
 
 # A part of `app`, and the parts it may import. `main`, `service` and `__main__` compose: any.
@@ -38,7 +38,8 @@ PARTS = {
     "soak": {"core", "bench", "usage", "soak"},
     "lifecycle": {"core"},
     "server": {"core", "http_edge"},
-    "http_edge": {"core"},
+    "http_edge": {"core", "http_exchange"},
+    "http_exchange": set(),
 }
 
 
