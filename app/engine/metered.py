@@ -43,11 +43,8 @@ class MeteredAsyncLLM(AsyncLLM):  # type: ignore[misc]
         longest = self.model_config.max_model_len
         if sentence := meter.overflow(num_prompt, longest):
             raise VLLMValidationError(sentence, parameter=meter.asked_in or None)
-        need = (num_prompt, 0, sampling_params.n)
+        need = foresee(meter, sampling_params, num_prompt, longest - num_prompt)
         if ticket := meter.ticket:
-            num_completion = bound_completion(meter, ticket, sampling_params, longest - num_prompt)
-            ticket.foresee(num_prompt + num_completion)
-            need = (num_prompt, num_completion, sampling_params.n)
             prompt = salted(prompt, ticket)
         outputs = self._generate(prompt, sampling_params, request_id, options)
         if field := forbidding_field(sampling_params):
@@ -85,6 +82,18 @@ def num_unseen(processor: Any, request_id: str) -> int:
     )
 
 
+def foresee(
+    meter: Meter, params: SamplingParams, num_prompt: int, room: int
+) -> tuple[int, int, int]:
+    """What a prompt will need: its tokens, those of its completions, and sequences. Cuts the
+    completion to what the key may have. Raises InvalidRequest as `Ticket.bound` and `foresee`."""
+    num_completion = 0
+    if ticket := meter.ticket:
+        num_completion = bound_completion(meter, ticket, params, room)
+        ticket.foresee(num_prompt + num_completion)
+    return num_prompt, num_completion, params.n
+
+
 def bound_completion(meter: Meter, ticket: Ticket, params: SamplingParams, room: int) -> int:
     """Cut the completion to what the key may have. Returns the tokens that all its sequences may
     come to. Raises InvalidRequest as `Ticket.bound`."""
@@ -117,8 +126,7 @@ async def metered(
     them, which aborts the request in the engine."""
     seen: dict[int, int] | None = {} if is_cumulative else None
     is_first = True
-    place = meter.place = await meter.ticket.enter(*need) if meter.ticket else None
-    meter.prompt_tokens += need[0]
+    place = await enter(meter, need)
     try:
         async with aclosing(outputs):
             async for output in outputs:
@@ -128,8 +136,20 @@ async def metered(
                 count_completion(meter, output, seen)
                 yield output
     finally:
-        if meter.ticket and place:
-            meter.ticket.leave(place)
+        leave(meter, place)
+
+
+async def enter(meter: Meter, need: tuple[int, int, int]) -> Place | None:
+    """Waits for quota and a place. Raises a RequestError where there is none."""
+    place = meter.place = await meter.ticket.enter(*need) if meter.ticket else None
+    meter.prompt_tokens += need[0]
+    return place
+
+
+def leave(meter: Meter, place: Place | None) -> None:
+    """The engine has done with what had the place."""
+    if meter.ticket and place:
+        meter.ticket.leave(place)
 
 
 def note_first(meter: Meter, output: RequestOutput, place: Place | None) -> None:

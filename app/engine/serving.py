@@ -22,6 +22,7 @@ from app.core.errors import RequestError
 from app.core.loaded_model import LoadedModel, refuse_other_scheme
 from app.engine.errors import bound_messages, translate
 from app.engine.fast_path.asgi import App
+from app.engine.fast_path.direct_chats import make_direct_chats
 from app.engine.fast_path.direct_streams import DirectStreams
 from app.engine.fast_path.fast_route import FastRoute, can_serve_chat, plain_apis
 from app.engine.fast_path.plain_chats import PlainChats
@@ -59,6 +60,7 @@ class Engine:
         self._built = build_engine(options, wanted_scheme)
         self._trials = GrammarTrials(trial_job(self._built.client, compile_timeout_s))
         self._state: Any = None
+        self._tasks: Sequence[str] = ()
         self.loaded: LoadedModel
 
     async def connect(self, state: Any) -> None:
@@ -79,7 +81,7 @@ class Engine:
         await asyncio.gather(warm_up(client), self._trials.start())
         tasks = await client.get_supported_tasks()
         await init_app_state(client, state, self._built.arguments, tasks)
-        self._state = state
+        self._state, self._tasks = state, tasks
         freeze_gc_heap()  # what was loaded stays: a full collection over it stops all streams
         gc.set_threshold(*GC_THRESHOLDS)
         enable_envs_cache()  # vLLM asks the environment for each token: 4 % of its time
@@ -87,14 +89,17 @@ class Engine:
     def open_fast_path(self) -> Mapping[str, Callable[[App], App]]:
         """By path: what to put before vLLM's route. From now on the engine's outputs are read for
         it, and prompts and plain chats are prepared for it; call it once."""
-        read_directly(self._built.client)
-        streams = DirectStreams(self._built.client)
-        install_short_prompts(self._built.client.renderer)
+        client = self._built.client
+        read_directly(client)
+        streams, prompts = DirectStreams(client), install_short_prompts(client.renderer)
         served = chat, _ = self._state.openai_serving_chat, self._state.openai_serving_completion
+        direct = None
         if can_serve_chat(chat):
-            PlainChats(chat).install()
-        routes = {api.path: partial(FastRoute, api, streams) for api in plain_apis(*served)}
-        return {path: before(routes.get(path), api) for path, api in whole_apis(*served)}
+            chats = PlainChats(chat)
+            chats.install()
+            direct = make_direct_chats(client, chats, prompts, streams, self._tasks)
+        routes = {api.path: partial(FastRoute, api, streams) for api in plain_apis(*served, direct)}
+        return {path: before(routes.get(path), api) for path, api in whole_apis(*served, direct)}
 
     @property
     def routers(self) -> Sequence[Any]:

@@ -198,6 +198,66 @@ def test_vllms_task_awaits_the_sockets_own_method_for_each_message() -> None:
     assert "frames = await output_socket.recv_multipart(copy=False)" in client
 
 
+CLIENT = "vllm.v1.engine.core_client:AsyncMPClient"
+
+
+def test_a_request_gets_to_the_engine_as_we_send_it() -> None:
+    """engine/fast_path/engine_inlet.py"""
+    adding = source_of(f"{ASYNC_LLM}._add_request")
+    assert re.findall(r"self\.([a-z_.]+)\(", adding) == [
+        *("output_processor.has_request", "check_admission"),
+        *("output_processor.add_request", "engine_core.add_request_async"),
+    ]
+    assert "add_request(request, prompt, parent_req, index, queue)" in adding
+    sending = source_of(f"{CLIENT}.add_request_async")
+    assert "request.client_index = self.client_index" in sending
+    assert "self._send_input(EngineCoreRequestType.ADD, request)" in sending
+    assert "(request_type.value, *self.encoder.encode(request))" in source_of(
+        f"{CLIENT}._send_input"
+    )
+    message = source_of(f"{CLIENT}._send_input_message")
+    assert "self.ensure_alive()" in message
+    assert "self.input_socket.send_multipart((engine,) + message, copy=False)" in message
+    assert "socket.setsockopt(zmq.SNDHWM, 0)" in source_of(
+        "vllm.utils.network_utils:make_zmq_socket"
+    )
+
+
+def test_a_plain_chats_request_says_what_ours_does() -> None:
+    """engine/fast_path/direct_chats.py: a new header, check or field has to be looked at."""
+    handler = source_of(
+        "vllm.entrypoints.openai.chat_completion.serving:OpenAIServingChat._create_chat_completion"
+    )
+    assert set(re.findall(r"self\._get_([a-z_]+)\(", handler)) == {
+        *("data_parallel_rank", "trace_headers", "session_id", "priority")
+    }
+    fields = set(resolve_name("vllm.v1.engine:EngineCoreRequest").__struct_fields__)
+    ours = {
+        *("request_id", "prompt_token_ids", "sampling_params", "arrival_time", "cache_salt"),
+        *("client_index", "external_req_id"),
+    }
+    others = {
+        *("mm_features", "pooling_params", "lora_request", "prompt_embeds", "prompt_is_token_ids"),
+        *("data_parallel_rank", "current_wave", "priority", "trace_headers", "session_id"),
+        *("resumable", "reasoning_ended", "reasoning_parser_kwargs", "abort_immediately"),
+        "kv_hints",
+    }
+    assert fields == ours | others
+    folder = Path(resolve_name("vllm.platforms:__file__")).parent
+    for method in ("validate_request", "get_max_output_tokens"):  # no platform does more
+        having = [file.name for file in folder.glob("*.py") if f"def {method}(" in file.read_text()]
+        assert having == ["interface.py"]
+
+
+def test_what_fails_in_the_engine_is_raised_as_we_raise_it() -> None:
+    """engine/fast_path/direct_answer.py"""
+    generate = source_of(f"{ASYNC_LLM}.generate")
+    assert "out = q.get_nowait() or await q.get()" in generate
+    assert "raise EngineGenerateError() from e" in generate
+    dead = generate.partition("except EngineDeadError:")[2].partition("except")[0]
+    assert "abort" not in dead.replace("Do not abort", "")
+
+
 def test_a_waiting_output_and_an_error_are_where_the_fast_path_looks() -> None:
     collector = resolve_name("vllm.v1.engine.output_processor:RequestOutputCollector")
     assert "self.output" in inspect.getsource(collector.put)

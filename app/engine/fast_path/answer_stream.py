@@ -7,6 +7,7 @@ from typing import Any
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 
 from app.engine.fast_path.asgi import Receive, Send
+from app.engine.fast_path.direct_answer import DirectAnswer, FindResponse
 from app.engine.fast_path.leaving_client import unless_client_leaves
 from app.engine.fast_path.stream_middle import StreamMiddle, current_middle
 
@@ -24,6 +25,14 @@ class AnswerStream:
         """`creating` returns what vLLM's handler does: an error, or the parts of a stream, for
         which it takes the engine's outputs through `middle`."""
         await unless_client_leaves(self._answer(creating, middle), self._receive)
+
+    async def run_direct(self, answer: DirectAnswer, find_response: FindResponse) -> None:
+        await unless_client_leaves(self._directly(answer, find_response), self._receive)
+
+    async def _directly(self, answer: DirectAnswer, find_response: FindResponse) -> None:
+        answer.reserve()
+        await self._start(200, STREAM_TYPE)
+        await answer.stream(self.write, find_response)
 
     async def _answer(self, creating: Awaitable[Any], middle: StreamMiddle) -> None:
         token = current_middle.set(middle)

@@ -17,6 +17,8 @@ from app.core.parsed_body import parsed_body
 from app.core.raw_response import raw_response
 from app.engine.fast_path.answer_stream import AnswerStream
 from app.engine.fast_path.asgi import App, Message, Receive, Scope, Send
+from app.engine.fast_path.direct_answer import DirectAnswer
+from app.engine.fast_path.direct_chats import DirectChats
 from app.engine.fast_path.direct_streams import DirectStreams
 from app.engine.fast_path.plain_chat_request import PlainChatRequests
 from app.engine.fast_path.plain_requests import is_plain_chat, is_plain_completion
@@ -36,6 +38,7 @@ class PlainApi:
     wording: Wording
     create: Callable[[Any, Any], Awaitable[Any]]
     make: Callable[[dict[str, Any]], BaseModel | None] = lambda _: None
+    direct: DirectChats | None = None
 
 
 class Headers(dict[str, str]):
@@ -65,11 +68,12 @@ class FastRoute:
         fields = parsed_body(scope)
         if fields is None and not message.get("more_body"):
             fields = parse(message.get("body", b""))
+        stream, find_response = AnswerStream(receive, send), partial(raw_response, scope)
+        if answer := direct_answer(self._api.direct, fields, scope):
+            return await stream.run_direct(answer, find_response)
         request = None if fields is None else self.make_plain(fields)
         if request is None:
             return await self._stock(scope, replay(message, receive), send)
-        stream = AnswerStream(receive, send)
-        find_response = partial(raw_response, scope)
         middle = StreamMiddle(stream.write, self._api.wording, self._streams, find_response)
         return await stream.run(self._api.create(request, raw_request(scope)), middle)
 
@@ -81,6 +85,16 @@ class FastRoute:
         except (ValueError, ValidationError, RecursionError):
             pass
         return None
+
+
+def direct_answer(
+    direct: DirectChats | None, fields: Mapping[str, Any] | None, scope: Scope
+) -> DirectAnswer | None:
+    """Where the request can be given to the engine directly."""
+    if direct is None or fields is None:
+        return None
+    prompt = direct.prepare(fields, scope["headers"])
+    return DirectAnswer(direct, prompt) if prompt is not None else None
 
 
 def parse(body: bytes) -> dict[str, Any] | None:
@@ -108,14 +122,16 @@ def replay(message: Message, receive: Receive) -> Receive:
 
 
 def plain_apis(
-    chat: OpenAIServingChat | None, completion: OpenAIServingCompletion | None
+    chat: OpenAIServingChat | None,
+    completion: OpenAIServingCompletion | None,
+    direct: DirectChats | None = None,
 ) -> Iterator[PlainApi]:
     """Those that this server words plainly."""
     if chat is not None and can_serve_chat(chat):
         create = chat.create_chat_completion
         wording = chat_wording(chat)
         path, make = "/v1/chat/completions", PlainChatRequests().make
-        yield PlainApi(path, ChatCompletionRequest, is_plain_chat, wording, create, make)
+        yield PlainApi(path, ChatCompletionRequest, is_plain_chat, wording, create, make, direct)
     if completion is not None and can_serve_completion(completion):
         create = completion.create_completion
         yield PlainApi(

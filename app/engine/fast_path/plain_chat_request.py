@@ -123,6 +123,16 @@ _JUDGES: Mapping[str, Callable[[Any], bool]] = {
 }
 
 
+def needs_no_validation(fields: Mapping[str, Any]) -> bool:
+    """Whether vLLM's model would take a chat's body as it is."""
+    judges = _JUDGES
+    for name, value in fields.items():
+        judge = judges.get(name)
+        if judge is None or not judge(value):
+            return False
+    return "messages" in fields and (not fields.get("stream_options") or bool(fields.get("stream")))
+
+
 class PlainChatRequests:
     """Makes them of fields that are there, and of vLLM's defaults for the others."""
 
@@ -137,14 +147,9 @@ class PlainChatRequests:
 
     def make(self, fields: dict[str, Any]) -> PlainChatRequest | None:
         """None where vLLM's model has to judge."""
-        judges = _JUDGES
-        for name, value in fields.items():
-            judge = judges.get(name)
-            if judge is None or not judge(value):
-                return None
-        options = fields.get("stream_options")
-        if "messages" not in fields or (options and not fields.get("stream")):
+        if not needs_no_validation(fields):
             return None
+        options = fields.get("stream_options")
         values = {**self._defaults, **{name: copy.copy(each) for name, each in self._own.items()}}
         values |= fields
         if options:

@@ -36,40 +36,51 @@ class PlainChats:
     """
 
     def __init__(self, serving: OpenAIServingChat) -> None:
-        self._serving = serving
+        self.serving = serving
         self._arguments_of = serving._effective_chat_template_kwargs
         self._make_parser = serving._make_parser
         self._answer = serving.chat_completion_full_generator
         self._render = serving.online_renderer.render_chat
-        sample = PlainChatRequests().make({"messages": [{"role": "user", "content": "x"}]})
+        sample: Any = PlainChatRequests().make({"messages": [{"role": "user", "content": "x"}]})
+        self.add_special_tokens: bool = sample.add_special_tokens
         self._arguments = dict(self._arguments_of(sample))
         self._template, self._given = self._find_template(sample)
         self._pattern = learn_pattern(serving)
-        self._are_all_plain = has_plain_answers(serving)
+        self.are_all_plain = has_plain_answers(serving)
+        self.streams = PlainStreams(serving)
 
     def install(self) -> None:
-        self._serving._effective_chat_template_kwargs = self.arguments_of
-        self._serving._make_parser = self.make_parser
-        if self._template is not None and self._serving.renderer.mm_processor is None:
-            self._serving.online_renderer.render_chat = self.render_chat
-        if self._are_all_plain:
-            self._serving.chat_completion_full_generator = self.answer
-            PlainStreams(self._serving).install()
+        self.serving._effective_chat_template_kwargs = self.arguments_of
+        self.serving._make_parser = self.make_parser
+        if self.renders:
+            self.serving.online_renderer.render_chat = self.render_chat
+        if self.are_all_plain:
+            self.serving.chat_completion_full_generator = self.answer
+            self.streams.install()
+
+    @property
+    def renders(self) -> bool:
+        """Whether plain messages are rendered here."""
+        return self._template is not None and self.serving.renderer.mm_processor is None
 
     def _find_template(self, sample: Any) -> tuple[PlainTemplate | None, dict[str, Any]]:
         """The template, and the arguments with which vLLM has it rendered."""
-        serving = self._serving
+        serving = self.serving
         params = sample.build_chat_params(
             serving.chat_template, serving.chat_template_content_format
         ).with_defaults({**serving.default_chat_template_kwargs, "tokenize": False})
         return plain_template(serving.renderer, params), params.chat_template_kwargs
 
+    def rendered(self, messages: Any) -> str | None:
+        """The prompt of a plain chat; None where vLLM has to render it."""
+        return self._template.render(messages, self._given) if self._template else None
+
     async def render_chat(self, request: Any, **options: Any) -> Any:
         if type(request) is PlainChatRequest and is_short_chat(request.messages):
-            text = self._template.render(request.messages, self._given) if self._template else None
+            text = self.rendered(request.messages)
             if text is not None:
-                tok_params = request.build_tok_params(self._serving.model_config)
-                prompt = prepare(self._serving.renderer, text, tok_params, {})
+                tok_params = request.build_tok_params(self.serving.model_config)
+                prompt = prepare(self.serving.renderer, text, tok_params, {})
                 return request.messages, [prompt]
         return await self._render(request, **options)
 
@@ -80,7 +91,7 @@ class PlainChats:
         return arguments
 
     def make_parser(self, request: Any, *rest: Any) -> Any:
-        if type(request) is PlainChatRequest and (self._are_all_plain or not request.stream):
+        if type(request) is PlainChatRequest and (self.are_all_plain or not request.stream):
             return None
         return self._make_parser(request, *rest)
 

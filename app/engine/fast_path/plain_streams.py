@@ -20,11 +20,12 @@ from vllm.entrypoints.serve.engine.protocol import UsageInfo
 from vllm.outputs import CompletionOutput, RequestOutput
 
 from app.engine.fast_path.plain_chat_request import PlainChatRequest
+from app.engine.fast_path.wording import Pattern
 
 _CREATED, _PROMPT, _NEW, _TOTAL = 1111111111, 2222222222, 4444444444, 3333333333
 _NUMBERS = {"created": _CREATED, "prompt": _PROMPT, "new": _NEW, "total": _TOTAL}
 _TEXTS = {name: f"\x01{name}" for name in ("id", "content", "finish_reason", "stop_reason")}
-_DONE = "data: [DONE]\n\n"
+DONE = "data: [DONE]\n\n"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class PlainStreams:
         self._serving = serving
         self._stock = serving.chat_completion_stream_generator
         self._patterns = learn_patterns(serving)
-        self._has_empty_chunks = serving.parser_cls is None
+        self.has_empty_chunks = serving.parser_cls is None
 
     def install(self) -> None:
         self._serving.chat_completion_stream_generator = self.stream
@@ -75,46 +76,68 @@ class PlainStreams:
         options: dict[str, Any],
     ) -> AsyncGenerator[str, None]:
         usage = request.stream_options
-        about = {"id": as_json(request_id), "created": int(time.time()), "prompt": 0, "new": 0}
-        wording = Wording(self._patterns, about, bool(usage and usage.include_usage))
+        wording = self.wording(request_id, bool(usage and usage.include_usage))
         is_open = False
         try:
             async for output in outputs:
                 if output.prompt_token_ids is not None:
                     num_encoded = len(output.encoder_prompt_token_ids or ())
-                    about["prompt"] = len(output.prompt_token_ids) + num_encoded
+                    wording.num_prompt = len(output.prompt_token_ids) + num_encoded
                 if not is_open:
                     is_open = True
-                    yield self._patterns.opening % about
+                    yield wording.opening()
                 for completion in output.outputs:
                     self._serving._raise_if_error(completion.finish_reason, request_id)
-                    if event := wording.event_of(completion, self._has_empty_chunks):
+                    if event := wording.event_of(completion):
                         yield event
             if wording.tells_usage:
                 yield wording.usage()
         except Exception as error:  # noqa: BLE001 (vLLM words it)
-            stock = self._stock(request, failing(error), request_id, *rest, **options)
-            async for part in stock:
+            async for part in self.error_events(error, request, request_id, *rest, **options):
                 yield part
         else:
-            yield _DONE
+            yield DONE
+
+    def wording(self, request_id: str, tells_usage: bool) -> "Wording":
+        """Of a stream that begins now."""
+        return Wording(self._patterns, request_id, tells_usage, self.has_empty_chunks)
+
+    def error_events(
+        self, error: Exception, request: PlainChatRequest, *rest: Any, **options: Any
+    ) -> AsyncGenerator[str, None]:
+        """What vLLM says in a stream of its own that fails so; with its `[DONE]`."""
+        events: AsyncGenerator[str, None] = self._stock(request, failing(error), *rest, **options)
+        return events
 
 
 class Wording:
-    """Of one stream. `about`: its id and its numbers, as they are by now."""
+    """Of one stream; `num_prompt` tokens, once that is known, and `num_new` so far."""
 
-    def __init__(self, patterns: Patterns, about: dict[str, Any], tells_usage: bool) -> None:
-        self._patterns, self._about, self.tells_usage = patterns, about, tells_usage
+    def __init__(
+        self, patterns: Patterns, request_id: str, tells_usage: bool, has_empty_chunks: bool
+    ) -> None:
+        self._patterns, self.tells_usage = patterns, tells_usage
+        self._has_empty_chunks = has_empty_chunks
+        self._about = {"id": as_json(request_id), "created": int(time.time())}
         self._is_over = False
+        self.num_prompt = self.num_new = 0
 
-    def event_of(self, completion: CompletionOutput, has_empty_chunks: bool) -> str:
+    def opening(self) -> str:
+        return self._patterns.opening % self._about
+
+    def text_pattern(self) -> Pattern:
+        """Of the chunks that only bring text."""
+        before, after = (part % self._about for part in self._patterns.text.split("%(content)s"))
+        return Pattern(before.encode(), after.encode(), self._has_empty_chunks)
+
+    def event_of(self, completion: CompletionOutput) -> str:
         """Empty where vLLM would say nothing."""
         text, about = completion.text, self._about
-        is_nothing = not text and not completion.token_ids and not about["new"]
+        is_nothing = not text and not completion.token_ids and not self.num_new
         if self._is_over or is_nothing:
             return ""
-        about["new"] += len(completion.token_ids)
-        is_shown = bool(text) or has_empty_chunks
+        self.num_new += len(completion.token_ids)
+        is_shown = bool(text) or self._has_empty_chunks
         if completion.finish_reason is None:
             return self._patterns.text % {**about, "content": as_json(text)} if is_shown else ""
         self._is_over = True
@@ -127,8 +150,12 @@ class Wording:
         }
 
     def usage(self) -> str:
-        about = self._about
-        return self._patterns.usage % {**about, "total": about["prompt"] + about["new"]}
+        return self._patterns.usage % {
+            **self._about,
+            "prompt": self.num_prompt,
+            "new": self.num_new,
+            "total": self.num_prompt + self.num_new,
+        }
 
 
 async def failing(error: Exception) -> AsyncIterator[RequestOutput]:

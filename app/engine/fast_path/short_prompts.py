@@ -42,14 +42,14 @@ class ShortPrompts:
         self._renderer = renderer
         self._chat, self._completions = renderer.render_chat_async, renderer.render_cmpl_async
         self._tokenize = renderer._tokenize_prompt
-        self._tokenizer = make_tokenizer(renderer)
+        self.tokenizer = make_tokenizer(renderer)
         self._templates: dict[Any, PlainTemplate | None] = {}
 
     def install(self) -> None:
         renderer = self._renderer
         renderer.render_chat_async = self.render_chat
         renderer.render_cmpl_async = self.render_completions
-        if self._tokenizer is not None:
+        if self.tokenizer is not None:
             renderer._tokenize_prompt = self.tokenize
         end_token = renderer.get_eos_token_id()  # asked for by every request
         renderer.get_eos_token_id = lambda: end_token
@@ -88,7 +88,7 @@ class ShortPrompts:
         arguments = params.get_encode_kwargs()
         if len(text) > MAX_CHARS or self._renderer._wants_offsets(prompt, params):
             return self._tokenize(prompt, params)
-        ids = token_ids_of(self._tokenizer, text, arguments["add_special_tokens"])
+        ids = token_ids_of(self.tokenizer, text, arguments["add_special_tokens"])
         if arguments["truncation"] and len(ids) > arguments["max_length"]:
             return self._tokenize(prompt, params)
         return self._renderer._build_tokens_prompt(ids, prompt)
@@ -146,7 +146,10 @@ def token_ids_of(tokenizer: Any, text: str, add_special_tokens: bool) -> list[in
     return ids
 
 
-def install_short_prompts(renderer: BaseRenderer) -> None:
+def install_short_prompts(renderer: BaseRenderer) -> ShortPrompts | None:
     """For text models; those that see have a cache that their prompts go through in order."""
-    if renderer.mm_processor is None and hasattr(renderer, "_render_with_timeout"):
-        ShortPrompts(renderer).install()
+    if renderer.mm_processor is not None or not hasattr(renderer, "_render_with_timeout"):
+        return None
+    prompts = ShortPrompts(renderer)
+    prompts.install()
+    return prompts

@@ -7,6 +7,7 @@ a stream, the request takes the route that it would have taken without this.
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -17,7 +18,8 @@ from vllm.exceptions import VLLMClientError
 
 from app.core.parsed_body import parsed_body
 from app.engine.fast_path.asgi import App, Receive, Scope, Send
-from app.engine.fast_path.fast_route import raw_request
+from app.engine.fast_path.direct_chats import DirectChats
+from app.engine.fast_path.fast_route import direct_answer, raw_request
 from app.engine.fast_path.leaving_client import unless_client_leaves
 from app.engine.fast_path.plain_chat_request import PlainChatRequests
 from app.engine.fast_path.plain_chats import WordedAnswer
@@ -35,14 +37,17 @@ class WholeApi:
     request_class: type[BaseModel]
     create: Callable[[Any, Any], Awaitable[Any]]
     make: Callable[[dict[str, Any]], BaseModel | None] = lambda _: None
+    direct: DirectChats | None = None
 
 
-def whole_apis(chat: Any, completion: Any) -> Iterator[tuple[str, WholeApi]]:
+def whole_apis(
+    chat: Any, completion: Any, direct: DirectChats | None = None
+) -> Iterator[tuple[str, WholeApi]]:
     """By path, for those of vLLM's serving objects that there are."""
     if chat is not None:
         make = PlainChatRequests().make
         create = chat.create_chat_completion
-        yield "/v1/chat/completions", WholeApi(ChatCompletionRequest, create, make)
+        yield "/v1/chat/completions", WholeApi(ChatCompletionRequest, create, make, direct)
     if completion is not None:
         yield "/v1/completions", WholeApi(CompletionRequest, completion.create_completion)
 
@@ -54,19 +59,26 @@ class WholeAnswers:
         self._api, self._stock = api, stock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = self.read(scope)
-        if request is None:
+        answering = self.begin(scope)
+        if answering is None:
             return await self._stock(scope, receive, send)
         await receive()  # the body, which is parsed already
-        answer = await unless_client_leaves(self._api.create(request, raw_request(scope)), receive)
+        answer = await unless_client_leaves(answering(), receive)
         if answer is not None:
             await respond(answer, send)
         return None
 
-    def read(self, scope: Scope) -> BaseModel | None:
+    def begin(self, scope: Scope) -> Callable[[], Awaitable[Any]] | None:
+        """What gives the answer; None where it is not to be given here."""
         fields = parsed_body(scope)
         if fields is None or fields.get("stream"):
             return None
+        if direct := direct_answer(self._api.direct, fields, scope):
+            return direct.whole
+        request = self.read(fields)
+        return partial(self._api.create, request, raw_request(scope)) if request else None
+
+    def read(self, fields: dict[str, Any]) -> BaseModel | None:
         try:
             return self._api.make(fields) or self._api.request_class.model_validate(fields)
         except (ValidationError, VLLMClientError, ValueError):

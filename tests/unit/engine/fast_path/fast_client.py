@@ -77,7 +77,7 @@ class Client:
         if message["type"] == "http.response.body":
             if message["body"]:
                 self.parts.append(message["body"])
-            self.is_complete = not message["more_body"]
+            self.is_complete = not message.get("more_body")
 
     def write(self, body: bytes) -> None:
         assert body

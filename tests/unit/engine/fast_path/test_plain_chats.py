@@ -1,7 +1,7 @@
 """Plain chats through vLLM's handler with our shortcuts in it, and without."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -94,7 +94,7 @@ class Bench:
         self.ours, self.theirs = (renderer_from_config(self.config) for _ in range(2))
         install_short_prompts(self.ours)
 
-    def serving(self, engine: Engine) -> OpenAIServingChat:
+    def serving(self, engine: Any, tool_parser: str | None = "llama3_json") -> OpenAIServingChat:
         models = SimpleNamespace(
             model_name=lambda _=None: "bench",
             is_base_model=lambda name: name == "bench",
@@ -105,8 +105,8 @@ class Bench:
             "request_logger": None,
             "chat_template": None,
             "chat_template_content_format": "auto",
-            "enable_auto_tools": True,
-            "tool_parser": "llama3_json",
+            "enable_auto_tools": tool_parser is not None,
+            "tool_parser": tool_parser,
         }
         renderer = OnlineRenderer(self.config.model_config, engine.renderer, **shared)
         return OpenAIServingChat(engine, models, "assistant", online_renderer=renderer, **shared)
@@ -124,14 +124,6 @@ class Bench:
             answered(serving, request, ours),
             answered(self.serving(theirs), validated, theirs),
         ]
-
-
-@pytest.fixture(scope="module")
-def bench() -> Iterator[Bench]:
-    bench = Bench()
-    yield bench
-    bench.ours.shutdown()
-    bench.theirs.shutdown()
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,62 @@
+"""Gives requests to the engine, as vLLM's clients do, without zmq's asyncio layer.
+
+That layer makes a future for each message. A message to an engine never waits, as vLLM bounds no
+queue of its sockets, so there is nothing to wait for.
+"""
+
+import asyncio
+from typing import Any
+
+import zmq
+from vllm.outputs import RequestOutput
+from vllm.v1.engine import EngineCoreRequest, EngineCoreRequestType
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.core_client import AsyncMPClient
+
+
+class LastOutput:
+    """Stands for vLLM's collector, for one who only waits for the last output of a request."""
+
+    def __init__(self) -> None:
+        self._arrival: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def put(self, output: RequestOutput | Exception) -> None:
+        if not self._arrival.done():
+            self._arrival.set_result(output)
+
+    async def get(self) -> RequestOutput:
+        output: RequestOutput | Exception = await self._arrival
+        if isinstance(output, Exception):
+            raise output
+        return output
+
+
+class EngineInlet:
+    """Of one engine. Everything happens on the event loop, as in the engine's client."""
+
+    def __init__(self, client: AsyncLLM) -> None:
+        self._processor, self._core = client.output_processor, client.engine_core
+        self._socket: Any = zmq.Socket.shadow(self._core.input_socket)
+
+    def add(self, request: EngineCoreRequest, text: str, queue: Any) -> None:
+        """What `AsyncLLM._add_request` and `AsyncMPClient.add_request_async` do; `queue` gets the
+        outputs. Raises EngineDeadError."""
+        core = self._core
+        core.ensure_alive()
+        self._processor.add_request(request, text, None, 0, queue)
+        request.client_index = core.client_index
+        frames = core.encoder.encode(request)
+        add = EngineCoreRequestType.ADD.value
+        self._socket.send_multipart((core.core_engine, add, *frames), zmq.NOBLOCK)
+
+
+def has_plain_inlet(client: Any) -> bool:
+    """Whether nothing but this stands between a request and its engine: one engine, and no limits
+    of vLLM's own on what waits for it."""
+    scheduler = client.scheduler_config
+    return (
+        type(client.engine_core) is AsyncMPClient
+        and not client.log_requests
+        and scheduler.max_num_queued_reqs is None
+        and scheduler.max_num_queued_tokens is None
+    )
