@@ -60,11 +60,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self.refusal = HTTPStatus.BAD_REQUEST
         self.url = b""
         self.is_in_head = True
+        self.has_begun_head = False  # and not ended it
         self.is_upgrade = False  # of the head that was read last
         self.is_deaf = False  # nothing more is taken from this connection
         self.num_heads = self.num_fed = self.num_parsed = self.num_headers = 0
         self.head_timer: asyncio.TimerHandle | None = None
         self.send_timer: asyncio.TimerHandle | None = None
+        self.idle_timer: asyncio.TimerHandle | None = None
+        self.idle_since_s: float | None = None  # None: a request is under way
         self.cycles: list[Exchange] = []  # not answered yet, and the last
         self.raw: ChunkedResponse | None = None  # of the request that is being answered
 
@@ -77,6 +80,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.stop_timer()
         self.stop_send_timer()
+        if self.idle_timer is not None:
+            self.idle_timer.cancel()
         self.end_raw()
         super().connection_lost(exc)
         self.tell_all_cycles()
@@ -96,8 +101,13 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing() or self.is_deaf:
             return
         was_in_head, num_heads = self.is_in_head, self.num_heads
+        self.idle_since_s = None
         self.feed(data)
-        if not was_in_head or num_heads != self.num_heads or self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self.has_begun_head:
+            self.start_timer()
+        if not was_in_head or num_heads != self.num_heads:
             return
         # All of it was part of one head, or of what may stand before one. The parser shows a header
         # only when it has the whole of it, so these bytes are counted too.
@@ -109,7 +119,6 @@ class BoundedProtocol(HttpToolsProtocol):
     def feed(self, data: bytes) -> None:
         """An `Upgrade` is not followed, as RFC 9110 allows. The parser ends a message behind such a
         head, and would read its body as the next request: it is given the head again without."""
-        self._unset_keepalive_if_required()
         rest = memoryview(data)
         try:
             while rest:
@@ -137,7 +146,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         scope: Any = self.scope
         scope["extensions"] = {EXTENSION: self.raw_response}
-        self.start_timer()
+        self.has_begun_head = True
 
     def raw_response(self, scope: Any) -> "ChunkedResponse | None":
         """The response to the request of `scope`; None too where another is parsed behind it."""
@@ -157,8 +166,28 @@ class BoundedProtocol(HttpToolsProtocol):
             self.raw = None
 
     def on_response_complete(self) -> None:
+        """As uvicorn's, but for the timer: a busy connection keeps the one that it has."""
         self.end_raw()
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self.idle_since_s = self.loop.time()
+        if self.idle_timer is None:
+            self.idle_timer = self.loop.call_later(self.timeout_keep_alive, self.close_when_idle)
+
+    def close_when_idle(self) -> None:
+        self.idle_timer = None
+        if self.idle_since_s is None:
+            return
+        left_s = self.idle_since_s + self.timeout_keep_alive - self.loop.time()
+        if left_s > 0:
+            self.idle_timer = self.loop.call_later(left_s, self.close_when_idle)
+        else:
+            self.transport.close()
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -185,7 +214,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.is_upgrade:
             return
         self.stop_timer()
-        self.is_in_head = False
+        self.is_in_head = self.has_begun_head = False
         self.num_heads += 1
         before = [each for each in self.cycles if not each.response_complete]
         self.cycles = [*before, self.begin_exchange(method.decode("ascii"))]

@@ -108,7 +108,11 @@ class Account:
         }
 
     @property
-    def standings(self) -> dict[str, Standing]:
+    def has_rates(self) -> bool:
+        return self.requests is not None or self.tokens is not None
+
+    def standings(self, now_s: float) -> dict[str, Standing]:
+        self.refresh(now_s)
         return {
             name: Standing(bucket.capacity, int(bucket.level), bucket.reset_s)
             for name, bucket in (("requests", self.requests), ("tokens", self.tokens))
@@ -193,7 +197,8 @@ class QuotaBook:
         """By `requests` and `tokens`, of the owner that has the least left; as of the limits that
         were in force at the last reservation."""
         now_s = self.clock()
-        return least_left(self._account(owner, now_s).standings for owner in owners)
+        accounts = (self.accounts.get(owner.name) for owner in owners)
+        return least_left(each.standings(now_s) for each in accounts if each and each.has_rates)
 
     def _account(self, owner: Owner, now_s: float) -> Account:
         """A request may outlive the limits it was admitted with: what ends brings none with it."""

@@ -33,10 +33,10 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": str(size).encode()})
 
 
-def with_listener(use: Callable[[int], Awaitable[Any]], app: Any = echo) -> Any:
+def with_listener(use: Callable[[int], Awaitable[Any]], app: Any = echo, **options: Any) -> Any:
     async def run() -> Any:
         sock = bind("127.0.0.1", 0, "a port")
-        listener = Listener(app, sock, LIMITS)
+        listener = Listener(app, sock, LIMITS, **options)
         serving = asyncio.create_task(listener.run_until_stopped())
         try:
             async with asyncio.timeout(20):
@@ -110,6 +110,21 @@ def test_a_later_head_is_timed_like_the_first() -> None:
 
 def test_empty_lines_do_not_keep_a_connection() -> None:
     assert b"HTTP/1.1 408" in exchange(GOOD, *[b"\r\n"] * 6, pause_s=0.1)
+
+
+def test_a_connection_outlives_its_pauses_and_is_closed_when_nothing_more_comes() -> None:
+    async def use(port: int) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(4):  # longer than the pause that is allowed, all together
+            writer.write(GOOD)
+            await reader.readuntil(b"\r\n\r\n0")
+            await asyncio.sleep(0.4)
+        try:
+            return await reader.read()
+        finally:
+            writer.close()
+
+    assert with_listener(use, timeout_keep_alive=1) == b""
 
 
 def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
