@@ -1,6 +1,7 @@
 """Every metric of ours. Label values come from the route table, the key file and constants."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
 
@@ -69,9 +70,10 @@ class RequestMetrics:
             "Answered requests, by route template, HTTP status and key name.",
             *("route", "status", "key"),
         )
-        self.in_flight = series.gauge(
+        self.num_in_flight = 0
+        series.gauge(
             "gateway_requests_in_flight", "Requests that are being answered."
-        )
+        ).set_function(lambda: self.num_in_flight)
         self.time_to_first_token = series.histogram(
             "gateway_time_to_first_token_seconds",
             "From a request's arrival to the first event of its stream.",
@@ -162,11 +164,20 @@ class UsageMetrics:
         self.failures.inc(journal.num_failures)
 
 
+@dataclass(slots=True)
+class Held:
+    """What a tenant's running requests hold; changed with every request, and asked for seldom."""
+
+    num_requests: int = 0
+    num_tokens: int = 0
+
+
 class TenantMetrics:
     """What admission and its queue report."""
 
     def __init__(self, series: Series) -> None:
         self._names = BoundedNames(MAX_NAMES)
+        self._held: dict[str, Held] = {}
         self.refusals = series.counter(
             "gateway_refusals",
             "Requests refused by a limit, by tenant and the limit's name.",
@@ -216,9 +227,17 @@ class TenantMetrics:
         self.refusals.labels(self._names.label(tenant), reason).inc()
 
     def reserved(self, tenant: str, num_requests: int, num_tokens: int) -> None:
-        tenant = self._names.label(tenant)
-        self.running.labels(tenant).inc(num_requests)
-        self.reserved_tokens.labels(tenant).inc(num_tokens)
+        held = self._held_by(self._names.label(tenant))
+        held.num_requests += num_requests
+        held.num_tokens += num_tokens
+
+    def _held_by(self, label: str) -> "Held":
+        held = self._held.get(label)
+        if held is None:
+            held = self._held[label] = Held()
+            self.running.labels(label).set_function(lambda: held.num_requests)
+            self.reserved_tokens.labels(label).set_function(lambda: held.num_tokens)
+        return held
 
     def first_token(self, tenant: str, after_s: float) -> None:
         self.first_token_latency.labels(self._names.label(tenant)).observe(after_s)

@@ -40,12 +40,12 @@ class Observation:
         context = begin(scope)
         token = current_meter.set(context.meter)
         watch = ResponseWatch(context, send, self.metrics.requests)
-        self.metrics.requests.in_flight.inc()
+        self.metrics.requests.num_in_flight += 1
         try:
             await self.app(scope, watch.receive_from(receive), watch.send)
         finally:
             current_meter.reset(token)
-            self.metrics.requests.in_flight.dec()
+            self.metrics.requests.num_in_flight -= 1
             self.record(scope, context, watch)
         return None
 
