@@ -106,10 +106,16 @@ class DirectAnswer:
             leave(self._meter, place)
 
     async def _last_output(self, place: Place | None) -> RequestOutput:
-        queue = LastOutput()
+        queue, streams, tokens = LastOutput(), self._chats.streams, None
         with engine_errors():
             self._chats.inlet.add(self._request, self._prompt.text, queue)
-            output = await queue.get()
+            try:
+                if tokens := streams.open_whole(self._request.request_id):
+                    streams.begin(tokens)
+                output = await queue.get()
+            finally:
+                if tokens:
+                    streams.end(tokens)
         note_first(self._meter, output, place)
         count_completion(self._meter, output, None)
         return output

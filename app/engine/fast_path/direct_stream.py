@@ -23,6 +23,7 @@ class DirectStream:
         *("_meter", "_pattern", "_token_ids", "_num_before", "_detokenizer", "_texts"),
         *("_longest_stop", "_is_immediate"),
     )
+    is_whole = False
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ from app.core.raw_response import RawResponse
 from app.engine.fast_path.direct_stream import DirectStream, can_be_direct
 from app.engine.fast_path.step_tokens import StepTokens, find_token_gaps
 from app.engine.fast_path.token_texts import KnownTexts
+from app.engine.fast_path.whole_tokens import WholeTokens, can_be_whole
 from app.engine.fast_path.wording import Pattern
 
 logger = logging.getLogger("gateway.fast_path")
@@ -37,7 +38,7 @@ class DirectStreams:
         self._processor.process_outputs = self.process_outputs
         self._token_gaps = find_token_gaps(client)
         self._known = KnownTexts(self._processor.tokenizer)
-        self._streams: dict[str, DirectStream] = {}
+        self._streams: dict[str, DirectStream | WholeTokens] = {}
         self._unwritten: list[DirectStream] = []
         self._is_flush_due = False
 
@@ -53,14 +54,21 @@ class DirectStreams:
         known = self._known.of(state.detokenizer)
         return DirectStream(state, pattern, response, current_meter.get() or Meter(), known)
 
-    def begin(self, stream: DirectStream) -> None:
+    def open_whole(self, internal_id: str) -> WholeTokens | None:
+        """As `open`, for an answer in one piece, by the id that the engine got."""
+        state = self._processor.request_states.get(internal_id)
+        if state is None or not can_be_whole(state):
+            return None
+        return WholeTokens(state, self._known.of(state.detokenizer))
+
+    def begin(self, stream: DirectStream | WholeTokens) -> None:
         """Take its outputs from now on; not while one still waits for the stream's generator."""
         state = stream.state
         if state.queue.output is None and state.request_id in self._processor.request_states:
             stream.begin()
             self._streams[state.request_id] = stream
 
-    def end(self, stream: DirectStream) -> None:
+    def end(self, stream: DirectStream | WholeTokens) -> None:
         """Its outputs are the processor's again."""
         if self._streams.pop(stream.state.request_id, None) is not None:
             stream.end()
@@ -73,7 +81,7 @@ class DirectStreams:
         weight_version: str | None = None,
     ) -> Any:
         """In place of the processor's. Weight versions are for an API that we do not serve."""
-        streams, others = self._streams, []
+        streams, others, going_on = self._streams, [], []
         tokens = StepTokens(timestamp) if stats is not None and timestamp is not None else None
         for output in outputs:
             stream = streams.get(output.request_id)
@@ -84,6 +92,8 @@ class DirectStreams:
                 if not self._take(stream, output, tokens):
                     self.end(stream)
                     others.append(output)
+                    if stream.is_whole:
+                        going_on.append(stream)
             except Exception as error:  # noqa: BLE001 (the other streams go on)
                 self._fail(stream, error)
         if stats is not None and tokens is not None:
@@ -91,11 +101,12 @@ class DirectStreams:
         if self._unwritten and not self._is_flush_due:
             self._is_flush_due = True
             asyncio.get_running_loop().call_soon(self._flush)
-        return self._process(others, timestamp, stats, weight_version)
+        processed = self._process(others, timestamp, stats, weight_version)
+        for stream in going_on:
+            self.begin(stream)
+        return processed
 
-    def _take(
-        self, stream: DirectStream, output: EngineCoreOutput, tokens: StepTokens | None
-    ) -> bool:
+    def _take(self, stream: Any, output: EngineCoreOutput, tokens: StepTokens | None) -> bool:
         num_new = stream.take(output.new_token_ids) if is_only_tokens(output) else None
         if num_new is None:
             return False
@@ -134,7 +145,7 @@ class DirectStreams:
                 for time_s, count in Counter(times).items():
                     observe_times(histogram, now - time_s, count)
 
-    def _fail(self, stream: DirectStream, error: Exception) -> None:
+    def _fail(self, stream: DirectStream | WholeTokens, error: Exception) -> None:
         """A fault in here costs the one stream: its generator gets the error, and words it."""
         logger.error("a direct stream failed", exc_info=error)
         self.end(stream)

@@ -18,17 +18,19 @@ class LastOutput:
     """Stands for vLLM's collector, for one who only waits for the last output of a request."""
 
     def __init__(self) -> None:
-        self._arrival: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.output: RequestOutput | Exception | None = None
+        self._arrival: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def put(self, output: RequestOutput | Exception) -> None:
+        self.output = output
         if not self._arrival.done():
-            self._arrival.set_result(output)
+            self._arrival.set_result(None)
 
     async def get(self) -> RequestOutput:
-        output: RequestOutput | Exception = await self._arrival
-        if isinstance(output, Exception):
-            raise output
-        return output
+        await self._arrival
+        if isinstance(self.output, Exception):
+            raise self.output
+        return self.output
 
 
 class EngineInlet:

@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.exceptions import VLLMError
-from vllm.v1.engine import FinishReason
+from vllm.v1.engine import EngineCoreEvent, EngineCoreEventType, FinishReason
 from vllm.v1.engine.core_client import AsyncMPClient
 from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -27,6 +28,7 @@ from app.engine.fast_path.whole_answers import WholeAnswers, json_of, whole_apis
 from tests.unit.engine.fast_path.fast_client import USAGE, Client, refuse_stock, texts_of
 from tests.unit.engine.fast_path.recorded_engine import Piece
 from tests.unit.engine.fast_path.test_differential import TOKENS
+from tests.unit.engine.fast_path.test_engine_statistics import comparable
 from tests.unit.engine.fast_path.test_plain_chats import FIELDS, Bench
 from tests.unit.engine.fast_path.wired_engine import TASKS, WiredCore, WiredEngine
 
@@ -69,7 +71,7 @@ async def play(engine: WiredEngine, pieces: Sequence[Piece | Exception], turns: 
 
 
 def engine_told(engine: WiredEngine) -> Any:
-    """What went over the wire, but for what is random or a time."""
+    """What went over the wire, but for what is random or a time, and what was noted of it."""
     engine.engine_core.read_wire()
     requests = [msgspec.structs.asdict(each) for each in engine.engine_core.added]
     for each in requests:
@@ -77,7 +79,9 @@ def engine_told(engine: WiredEngine) -> Any:
         each["request_id"] = each["arrival_time"] = None
         params = each["sampling_params"]
         each["sampling_params"] = {name: getattr(params, name) for name in params.__struct_fields__}
-    return requests, len(engine.engine_core.aborted), len(engine.output_processor.request_states)
+    statistics = [comparable(each) for each in engine.logger_manager.seen]
+    num_left = len(engine.output_processor.request_states)
+    return requests, len(engine.engine_core.aborted), num_left, statistics
 
 
 def ask_direct(
@@ -175,6 +179,42 @@ def test_an_unusual_end_is_worded_the_same(
 ) -> None:
     pieces = [*map(Piece, ([97], [98], [99])), Piece([100], finish)]
     assert ask_direct(bench, BODY | streamed, pieces) == ask_stock(bench, BODY | streamed, pieces)
+
+
+@pytest.mark.parametrize("streamed", [{}, {"stream": True}])
+def test_a_long_answer_is_the_same_with_something_unusual_in_it(
+    bench: Bench, streamed: dict[str, Any]
+) -> None:
+    """What the engine notes of a request that it has interrupted comes with some token."""
+    noted = [EngineCoreEvent.new_event(EngineCoreEventType.SCHEDULED, 1.5)]
+    tokens = "é日本 stop 😀 ab".encode() * 20
+    pieces = [
+        Piece([token], events=noted if number % 50 == 0 else None)
+        for number, token in enumerate(tokens)
+    ]
+    pieces += [Piece([97], FinishReason.LENGTH)]
+    assert ask_direct(bench, BODY | streamed, pieces) == ask_stock(bench, BODY | streamed, pieces)
+
+
+def test_the_middle_of_a_whole_answer_is_no_work_for_vllms_processor(bench: Bench) -> None:
+    async def ask(fields: dict[str, Any]) -> int:
+        async with direct(bench) as (route, engine, chats):
+            client = Client(fields)
+            hand_on(scope := client.scope("7"), fields)
+            pieces = [
+                *map(Piece, ([97], [98], [99], [100, 101])),
+                Piece([102], FinishReason.LENGTH),
+            ]
+            process = mock.Mock(wraps=chats.streams._process)
+            chats.streams._process = process
+            playing = asyncio.create_task(play(engine, pieces))
+            await route(scope, client.receive, client.send)
+            await playing
+            assert b"abcdef" in client.content
+            return sum(len(call.args[0]) for call in process.call_args_list)
+
+    assert asyncio.run(ask(BODY)) == 2  # the first and the last
+    assert asyncio.run(ask(BODY | {"stop": ["zz"]})) == 5
 
 
 @pytest.mark.parametrize("streamed", [{}, {"stream": True}])

@@ -16,6 +16,7 @@ from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 from app.engine.metered import MeteredAsyncLLM
 from tests.unit.engine.fast_path.byte_tokenizer import byte_tokenizer
 from tests.unit.engine.fast_path.recorded_engine import TURNS, Piece
+from tests.unit.engine.fast_path.test_engine_statistics import Recorder
 
 _ENGINE = b"\x00\x00"
 _ADDRESS = "inproc://engine"
@@ -78,7 +79,7 @@ class WiredEngine(MeteredAsyncLLM):
         self.output_handler: Any = None
         self.admission_stats = None
         self.log_stats, self.log_requests = True, False
-        self.logger_manager: Any = None
+        self.logger_manager: Any = Recorder()
         self._supported_tasks = TASKS
         self._clock_s = 1.0
 
