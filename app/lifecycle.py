@@ -163,7 +163,8 @@ async def ticks(interval_s: float, wake: asyncio.Event) -> AsyncIterator[float]:
         yield now - before
         before = now
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(wake.wait(), interval_s)
+            async with asyncio.timeout(interval_s):  # wait_for starts a task each time
+                await wake.wait()
 
 
 @contextlib.contextmanager

@@ -42,6 +42,7 @@ class Listener(uvicorn.Server):
             ) from None
         super().__init__(config)
         self._sock = sock
+        self._leaving = asyncio.Event()
         host, port = sock.getsockname()[:2]
         scheme = "https" if config.is_ssl else "http"
         self.address = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
@@ -51,6 +52,18 @@ class Listener(uvicorn.Server):
 
     async def run_until_stopped(self) -> None:
         await self.serve(sockets=[self._sock])
+
+    def stop(self) -> None:
+        self.should_exit = True
+        self._leaving.set()
+
+    async def main_loop(self) -> None:
+        """As uvicorn's, which wakes ten times a second to look whether it is to end; what else it
+        does then, the date in the headers, is due once a second."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._leaving.wait()
 
 
 def bind(host: str, port: int, setting: str) -> socket.socket:

@@ -288,7 +288,7 @@ class Service:
         The other way round vLLM would end the streams as if their answers were whole.
         """
         for listener in self.listeners:
-            listener.should_exit = True
+            listener.stop()
         await asyncio.gather(*listening, return_exceptions=True)
         if self.shared_quota is not None:
             await self.shared_quota.close()

@@ -5,7 +5,7 @@ microseconds for each token of 64 streams. vLLM's task stays; only what it await
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import zmq
@@ -19,6 +19,7 @@ class OutputSocket:
         self._arrival: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._has_reader = False
+        self._num_messages = self._num_heard = 0
 
     async def recv_multipart(self, flags: int = 0, copy: bool = True) -> Sequence[Any]:
         """As the socket's own."""
@@ -28,10 +29,18 @@ class OutputSocket:
         while True:
             try:
                 parts: Sequence[Any] = self._socket.recv_multipart(flags | zmq.NOBLOCK, copy=copy)
+                self._num_messages += 1
                 return parts
             except zmq.Again:
                 self._arrival = self._loop.create_future()
                 await self._arrival
+
+    async def hear(self, ask: Callable[[], Awaitable[object]]) -> None:
+        """Returns when something has come since the last call. Where nothing has, `ask` is to bring
+        an answer."""
+        if self._num_messages == self._num_heard:
+            await ask()
+        self._num_heard = self._num_messages
 
     def _note_arrival(self) -> None:
         """The descriptor says that something happened, not that a message is whole."""
@@ -39,7 +48,9 @@ class OutputSocket:
             self._arrival.set_result(None)
 
 
-def read_directly(client: Any) -> None:
+def read_directly(client: Any) -> OutputSocket:
     """From the next message on. Call it on the client's event loop."""
     socket = client.engine_core.resources.output_socket
-    socket.recv_multipart = OutputSocket(socket).recv_multipart
+    direct = OutputSocket(socket)
+    socket.recv_multipart = direct.recv_multipart
+    return direct

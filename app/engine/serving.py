@@ -30,7 +30,7 @@ from app.engine.fast_path.short_prompts import install_short_prompts
 from app.engine.fast_path.whole_answers import WholeAnswers, WholeApi, whole_apis
 from app.engine.grammar_trials import GrammarTrials, trial_job
 from app.engine.loading import build_engine, read_loaded_model
-from app.engine.output_socket import read_directly
+from app.engine.output_socket import OutputSocket, read_directly
 from app.engine.processes import kill_children
 from app.engine.refusal_filter import filter_refusals
 from app.engine.warm_up import warm_up
@@ -60,6 +60,7 @@ class Engine:
         self._built = build_engine(options, wanted_scheme)
         self._trials = GrammarTrials(trial_job(self._built.client, compile_timeout_s))
         self._state: Any = None
+        self._socket: OutputSocket | None = None
         self._tasks: Sequence[str] = ()
         self.loaded: LoadedModel
 
@@ -124,8 +125,10 @@ class Engine:
         return int(self._built.client.get_num_unfinished_requests())
 
     async def answer_heartbeat(self) -> None:
-        """Returns when the engine's main loop has answered, which it does between two steps."""
-        await self._built.client.is_paused()
+        """Returns when the engine's main loop has answered, which it does between two steps; at
+        once where it has sent something since the last call."""
+        ask = self._built.client.is_paused
+        await (ask() if self._socket is None else self._socket.hear(ask))
 
     async def list_models(self) -> list[dict[str, Any]]:
         """The models as OpenAI lists them; without the path that vLLM calls `root`."""

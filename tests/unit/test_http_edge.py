@@ -42,7 +42,7 @@ def with_listener(use: Callable[[int], Awaitable[Any]], app: Any = echo, **optio
             async with asyncio.timeout(20):
                 return await use(sock.getsockname()[1])
         finally:
-            listener.should_exit = True
+            listener.stop()
             await serving
 
     return asyncio.run(run())

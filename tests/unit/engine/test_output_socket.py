@@ -75,3 +75,36 @@ def test_a_task_that_waits_can_be_cancelled_and_the_socket_closed(pair: Any) -> 
         await asyncio.sleep(0.02)
 
     asyncio.run(cancel())
+
+
+@pytest.mark.parametrize(
+    ("messages", "num_asked"),
+    [
+        ([0, 0, 0], 3),  # silent, but for what it answers
+        ([1, 1, 1], 0),
+        ([2, 0, 0, 1], 2),
+    ],
+)
+def test_who_has_just_sent_something_is_not_asked(
+    pair: Any, messages: list[int], num_asked: int
+) -> None:
+    """`messages`: how many come before each time that something is to be heard."""
+    push, pull = pair
+    asked = []
+
+    async def listen() -> None:
+        socket = OutputSocket(pull)
+
+        async def ask() -> None:
+            asked.append(True)
+            push.send(b"an answer")
+            await socket.recv_multipart()
+
+        for num_new in messages:
+            for _ in range(num_new):
+                push.send(b"news")
+                await socket.recv_multipart()
+            await socket.hear(ask)
+
+    asyncio.run(listen())
+    assert len(asked) == num_asked

@@ -98,7 +98,7 @@ async def served(
     try:
         yield Served(engine, resources, streams, listener, sock.getsockname()[1], usage)
     finally:
-        listener.should_exit = True
+        listener.stop()
         await serving
 
 
