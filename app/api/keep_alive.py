@@ -29,15 +29,16 @@ class SseKeepAlive:
 
 
 class QuietStream:
-    """Wraps `send`: a task writes a comment whenever nothing was sent for the interval.
+    """Wraps `send`: a comment is written whenever nothing was sent for the interval.
 
-    The task only looks at times that are noted, here and on the clock of those who write past us,
-    so an event costs no timer of its own.
+    A timer only looks at times that are noted, here and on the clock of those who write past us, so
+    an event costs no timer of its own; a task is only made for a comment.
     """
 
     def __init__(self, send: Send, interval_s: float, clock: StreamClock) -> None:
         self._send, self._interval_s, self._clock = send, interval_s, clock
-        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._commenting: asyncio.Task[None] | None = None
         self._last = 0.0
 
     async def send(self, message: Message) -> None:
@@ -45,21 +46,29 @@ class QuietStream:
         if message["type"] == "http.response.start":
             await self._send(message)
             if is_event_stream(message):
-                self._task = asyncio.create_task(self._comment())
+                self._look_in(self._interval_s)
             return
         if not message.get("more_body", False):
             self.stop()
         await self._send(message)
 
+    def _look_in(self, delay_s: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._look)
+
+    def _look(self) -> None:
+        quiet = perf_counter() - max(self._last, self._clock.last_event_s)
+        if quiet < self._interval_s:
+            self._look_in(self._interval_s - quiet)
+        else:
+            self._commenting = asyncio.create_task(self._comment())
+
     async def _comment(self) -> None:
-        while True:
-            quiet = perf_counter() - max(self._last, self._clock.last_event_s)
-            if quiet >= self._interval_s:
-                await self._send({"type": "http.response.body", "body": COMMENT, "more_body": True})
-                self._last, quiet = perf_counter(), 0.0
-            await asyncio.sleep(self._interval_s - quiet)
+        await self._send({"type": "http.response.body", "body": COMMENT, "more_body": True})
+        self._last = perf_counter()
+        self._look_in(self._interval_s)
 
     def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._commenting is not None:
+            self._commenting.cancel()
