@@ -38,7 +38,7 @@ class KnownParams:
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
             self._known[asked] = known
-        params = copy.copy(known)
+        params = copy.copy(known)  # what they share, nobody changes any more
         params.max_tokens = max_tokens
         return params
 

@@ -2,49 +2,14 @@
 
 import copy
 from collections.abc import Callable, Mapping
-from operator import attrgetter
-from typing import Any, ClassVar
+from typing import Any
 
 from vllm.entrypoints.generate.base.protocol import StreamOptions
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-from vllm.sampling_params import SamplingParams
 from vllm.utils import random_uuid
 
 ROLES = frozenset({"user", "assistant", "system"})
 MESSAGE_FIELDS = {"role", "content"}
-
-
-_MAX_REMEMBERED = 256
-# All that a plain request may say about how its answer is sampled, but for `stop`.
-_SAMPLING = attrgetter(
-    *("stream", "seed", "n", "ignore_eos", "temperature", "top_p", "top_k", "min_p"),
-    *("presence_penalty", "frequency_penalty", "repetition_penalty"),
-)
-
-
-class RememberedParams:
-    """vLLM checks parameters at length when it makes them; most requests ask for the same. By what
-    was asked for, and the server's defaults that they were made with."""
-
-    def __init__(self) -> None:
-        self._made: dict[Any, tuple[dict[str, Any], SamplingParams]] = {}
-
-    def get(self, asked: Any, defaults: dict[str, Any]) -> SamplingParams | None:
-        """A copy of one's own; None where there are none."""
-        known, made = self._made.get(asked, (None, None))
-        return own_copy(made) if made is not None and known is defaults else None
-
-    def put(self, asked: Any, defaults: dict[str, Any], params: SamplingParams) -> None:
-        if len(self._made) >= _MAX_REMEMBERED:
-            self._made.clear()
-        self._made[asked] = defaults, own_copy(params)
-
-
-def own_copy(params: SamplingParams) -> SamplingParams:
-    """Of the parameters that vLLM goes on to change, the set in place."""
-    own = copy.copy(params)
-    own._all_stop_token_ids = set(params._all_stop_token_ids)
-    return own
 
 
 class PlainChatRequest(ChatCompletionRequest):  # type: ignore[misc]
@@ -54,19 +19,6 @@ class PlainChatRequest(ChatCompletionRequest):  # type: ignore[misc]
     """
 
     max_tokens: int | None = None
-    remembered: ClassVar[RememberedParams] = RememberedParams()
-
-    def to_sampling_params(
-        self, max_tokens: int, default_sampling_params: dict[str, Any]
-    ) -> SamplingParams:
-        """As vLLM's."""
-        stop = tuple(self.stop) if isinstance(self.stop, list) else self.stop
-        asked = (max_tokens, stop, _SAMPLING(self))
-        params = self.remembered.get(asked, default_sampling_params)
-        if params is None:
-            params = super().to_sampling_params(max_tokens, default_sampling_params)
-            self.remembered.put(asked, default_sampling_params, params)
-        return params
 
 
 def is_text(value: Any) -> bool:

@@ -16,7 +16,6 @@ from vllm.outputs import RequestOutput
 from app.engine.fast_path.plain_chat_request import PlainChatRequest, PlainChatRequests
 from app.engine.fast_path.plain_streams import PlainStreams
 from app.engine.fast_path.plain_template import PlainTemplate, plain_template
-from app.engine.fast_path.short_prompts import is_short_chat, prepare
 
 _PLAIN_ENDS = frozenset({"stop", "length"})
 _NUMBERS = {"created": 1111111111, "prompt": 2222222222, "total": 3333333333, "new": 4444444444}
@@ -40,7 +39,6 @@ class PlainChats:
         self._arguments_of = serving._effective_chat_template_kwargs
         self._make_parser = serving._make_parser
         self._answer = serving.chat_completion_full_generator
-        self._render = serving.online_renderer.render_chat
         sample: Any = PlainChatRequests().make({"messages": [{"role": "user", "content": "x"}]})
         self.add_special_tokens: bool = sample.add_special_tokens
         self._arguments = dict(self._arguments_of(sample))
@@ -52,8 +50,6 @@ class PlainChats:
     def install(self) -> None:
         self.serving._effective_chat_template_kwargs = self.arguments_of
         self.serving._make_parser = self.make_parser
-        if self.renders:
-            self.serving.online_renderer.render_chat = self.render_chat
         if self.are_all_plain:
             self.serving.chat_completion_full_generator = self.answer
             self.streams.install()
@@ -74,15 +70,6 @@ class PlainChats:
     def rendered(self, messages: Any) -> str | None:
         """The prompt of a plain chat; None where vLLM has to render it."""
         return self._template.render(messages, self._given) if self._template else None
-
-    async def render_chat(self, request: Any, **options: Any) -> Any:
-        if type(request) is PlainChatRequest and is_short_chat(request.messages):
-            text = self.rendered(request.messages)
-            if text is not None:
-                tok_params = request.build_tok_params(self.serving.model_config)
-                prompt = prepare(self.serving.renderer, text, tok_params, {})
-                return request.messages, [prompt]
-        return await self._render(request, **options)
 
     def arguments_of(self, request: Any) -> dict[str, Any]:
         if type(request) is PlainChatRequest:

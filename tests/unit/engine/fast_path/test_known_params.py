@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.sampling_params import SamplingParams
@@ -11,11 +11,14 @@ from vllm.v1.engine.input_processor import InputProcessor
 
 from app.engine.fast_path import known_params
 from app.engine.fast_path.known_params import KnownParams
-from tests.unit.engine.fast_path.test_plain_chats import BODY, FIELDS, Bench
+from app.engine.fast_path.plain_chat_request import needs_no_validation
+from tests.unit.engine.fast_path.test_plain_chat_request import PLAIN
+from tests.unit.engine.fast_path.test_plain_chats import BODY, Bench
 from tests.unit.engine.fast_path.wired_engine import TASKS
 
 pytestmark = pytest.mark.filterwarnings("ignore:max_tokens is deprecated:DeprecationWarning")
-DEFAULTS = {"temperature": 0.6, "top_k": 7}
+DEFAULTS = {"temperature": 0.6, "top_k": 7, "stop_token_ids": [9]}
+ASKED = st.fixed_dictionaries({}, optional=dict(PLAIN))
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +43,11 @@ def values_of(params: SamplingParams | None) -> dict[str, Any]:
 def test_they_are_the_same_whatever_was_asked_for_before(processor: InputProcessor) -> None:
     known = KnownParams(DEFAULTS, processor, TASKS)
 
-    @settings(max_examples=100, deadline=None)
-    @given(FIELDS, st.booleans(), st.integers(1, 99), st.integers(1, 99))
-    def compare(fields: dict[str, Any], ignores: bool, first: int, second: int) -> None:
-        fields = fields | {"ignore_eos": ignores}
+    @settings(max_examples=200, deadline=None)
+    @given(ASKED, st.integers(1, 99), st.integers(1, 99))
+    def compare(asked: dict[str, Any], first: int, second: int) -> None:
+        fields = BODY | asked
+        assume(needs_no_validation(fields))
         for max_tokens in (first, second):
             try:
                 expected = values_of(fresh(processor, fields, max_tokens))
