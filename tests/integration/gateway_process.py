@@ -79,14 +79,15 @@ class GatewayProcess:
         raise AssertionError(f"not ready in time: {self.tail()}")
 
     def _probe(self) -> bool:
+        """Readiness is asked for last: who is not ready then was not ready before."""
         with self.client(timeout=10) as client:
-            for path in ("/health", "/ready", "/v1/models"):
-                answer = client.get(path)
-                if path == "/ready" and answer.status_code == 200:
-                    return True
-                self.early.append(
-                    (path, answer.status_code, dict(answer.headers) | {"_": answer.text})
-                )
+            answers = [(path, client.get(path)) for path in ("/health", "/v1/models", "/ready")]
+        if answers[-1][1].status_code == 200:
+            return True
+        self.early += [
+            (path, answer.status_code, dict(answer.headers) | {"_": answer.text})
+            for path, answer in answers
+        ]
         return False
 
     def tail(self) -> str:

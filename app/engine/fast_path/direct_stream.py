@@ -50,6 +50,7 @@ class DirectStream:
     def begin(self) -> None:
         """Its outputs are taken from now on."""
         self._num_before = len(self._detokenizer.token_ids)
+        self._texts.begin()
         if self.state.stats is not None:
             self.last_token_s = self.state.stats.last_token_ts
 

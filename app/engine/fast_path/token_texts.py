@@ -42,6 +42,10 @@ class TokenTexts:
         self._decode_next, self._known = detokenizer.decode_next, known
         self._is_whole = False  # whether the text so far ends with a whole character, for certain
 
+    def begin(self) -> None:
+        """The detokenizer may have been used past this."""
+        self._is_whole = False
+
     def of(self, token_ids: Iterable[int]) -> list[str]:
         """In order; each token once."""
         known = self._known

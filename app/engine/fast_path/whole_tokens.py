@@ -16,7 +16,7 @@ class WholeTokens:
     """
 
     __slots__ = (
-        *("state", "last_token_s", "_detokenizer", "_held", "_is_after_first", "_known"),
+        *("state", "last_token_s", "_detokenizer", "_held", "_is_after_first"),
         *("_num_before", "_texts"),
     )
 
@@ -28,7 +28,7 @@ class WholeTokens:
         self.state = state
         self.last_token_s = 0.0
         self._detokenizer: FastIncrementalDetokenizer = state.detokenizer
-        self._known, self._texts = known, TokenTexts(self._detokenizer, known)
+        self._texts = TokenTexts(self._detokenizer, known)
         self._held: list[int] = []
         self._num_before = 0
         self._is_after_first = False
@@ -36,7 +36,7 @@ class WholeTokens:
     def begin(self) -> None:
         """Its outputs are taken from now on."""
         self._num_before = len(self._detokenizer.token_ids)
-        self._texts = TokenTexts(self._detokenizer, self._known)
+        self._texts.begin()
         self._is_after_first = not self.state.is_prefilling
         if self.state.stats is not None:
             self.last_token_s = self.state.stats.last_token_ts

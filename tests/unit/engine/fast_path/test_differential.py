@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vllm.v1.engine import FinishReason
+from vllm.v1.engine import EngineCoreEvent, EngineCoreEventType, FinishReason
 
 from tests.unit.engine.fast_path.byte_tokenizer import WORDS, tokens_of
 from tests.unit.engine.fast_path.fast_client import (
@@ -27,6 +27,7 @@ TOKENS = st.one_of(
     st.integers(0, 255),  # also what is no UTF-8
     st.integers(256, 255 + len(WORDS)),
 )
+PREEMPTED = EngineCoreEvent.new_event(EngineCoreEventType.PREEMPTED, 1.0)
 ENDS = (FinishReason.STOP, FinishReason.LENGTH, FinishReason.ABORT)
 
 
@@ -54,7 +55,10 @@ def cases(draw: st.DrawFn, turns: int) -> Case:
     middle = draw(st.lists(st.lists(TOKENS, min_size=1, max_size=3), max_size=12))
     last = draw(st.lists(TOKENS, max_size=2))
     finish = draw(st.sampled_from(ENDS))
-    pieces = [*map(Piece, middle), Piece(last, finish, draw(st.none() | st.just("x")))]
+    # With events an output is vLLM's, and the stream goes on directly after it.
+    noted = draw(st.lists(st.sampled_from([None, None, [PREEMPTED]]), min_size=12, max_size=12))
+    pieces = [Piece(tokens, events=events) for tokens, events in zip(middle, noted, strict=False)]
+    pieces.append(Piece(last, finish, draw(st.none() | st.just("x"))))
     return Case(body, pieces, draw(st.sampled_from(PARSERS)) if is_chat else None, turns)
 
 
@@ -124,4 +128,12 @@ def test_an_answer_of_one_output_or_none_is_the_same(
 @pytest.mark.parametrize("body", [CHAT_BODY, COMPLETION_BODY])
 def test_an_unusual_end_is_the_same(body: dict[str, Any], finish: FinishReason) -> None:
     case = Case(body, [*map(Piece, ([97], [98], [99])), Piece([100], finish)])
+    assert ask_fast(case).content == ask_stock(case)
+
+
+@pytest.mark.parametrize("half", [[0xC3], [0xE6, 0xBC]])
+def test_half_a_character_that_vllm_has_decoded_is_not_forgotten(half: list[int]) -> None:
+    known = [Piece(tokens_of(letter)) for letter in "ababab"]
+    pieces = [*known, Piece(half, events=[PREEMPTED]), *known, Piece([], ENDS[1])]
+    case = Case(CHAT_BODY, pieces)
     assert ask_fast(case).content == ask_stock(case)
