@@ -101,7 +101,6 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing() or self.is_deaf:
             return
         was_in_head, num_heads = self.is_in_head, self.num_heads
-        self.idle_since_s = None
         self.feed(data)
         if self.transport.is_closing():
             return
@@ -147,6 +146,7 @@ class BoundedProtocol(HttpToolsProtocol):
         scope: Any = self.scope
         scope["extensions"] = {EXTENSION: self.raw_response}
         self.has_begun_head = True
+        self.idle_since_s = None  # not for the rest of a body that nobody waited for
 
     def raw_response(self, scope: Any) -> "ChunkedResponse | None":
         """The response to the request of `scope`; None too where another is parsed behind it."""
@@ -215,6 +215,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self.stop_timer()
         self.is_in_head = self.has_begun_head = False
+        self.idle_since_s = None  # it may have begun before the last answer ended
         self.num_heads += 1
         before = [each for each in self.cycles if not each.response_complete]
         self.cycles = [*before, self.begin_exchange(method.decode("ascii"))]

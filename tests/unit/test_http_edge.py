@@ -235,6 +235,42 @@ def test_one_connection_too_many_is_a_503_and_the_others_go_on() -> None:
     with_listener(use)
 
 
+@pytest.mark.parametrize("rest", [b"a", b"abc"])
+def test_the_rest_of_a_body_that_nobody_waited_for_keeps_no_connection(rest: bytes) -> None:
+    async def hasty(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def use(port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(rest)
+        assert await reader.read() == b""  # it is closed
+        writer.close()
+
+    with_listener(use, hasty, timeout_keep_alive=1)
+
+
+def test_a_request_that_began_behind_another_is_not_cut_off_as_idle() -> None:
+    delays_s = iter((0.2, 1.6))
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(next(delays_s))
+        await echo(scope, receive, send)
+
+    async def use(port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(GOOD + GOOD[:10])
+        assert (await reader.readuntil(b"\r\n\r\n0")).startswith(b"HTTP/1.1 200")
+        writer.write(GOOD[10:])
+        assert (await reader.readuntil(b"\r\n\r\n0")).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+    with_listener(use, slow, timeout_keep_alive=1)
+
+
 class Endless:
     """An answer that does not end, and whether it was given up."""
 
