@@ -12,6 +12,7 @@ from vllm.outputs import RequestOutput
 from vllm.v1.engine import EngineCoreRequest, EngineCoreRequestType
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core_client import AsyncMPClient
+from vllm.v1.engine.exceptions import EngineDeadError
 
 
 class LastOutput:
@@ -22,7 +23,9 @@ class LastOutput:
         self._arrival: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def put(self, output: RequestOutput | Exception) -> None:
-        self.output = output
+        """As vLLM's: nothing takes the place of an error."""
+        if not isinstance(self.output, Exception):
+            self.output = output
         if not self._arrival.done():
             self._arrival.set_result(None)
 
@@ -37,6 +40,7 @@ class EngineInlet:
     """Of one engine. Everything happens on the event loop, as in the engine's client."""
 
     def __init__(self, client: AsyncLLM) -> None:
+        self._client = client
         self._processor, self._core = client.output_processor, client.engine_core
         self._socket: Any = zmq.Socket.shadow(self._core.input_socket)
 
@@ -44,7 +48,8 @@ class EngineInlet:
         """What `AsyncLLM._add_request` and `AsyncMPClient.add_request_async` do; `queue` gets the
         outputs. Raises EngineDeadError."""
         core = self._core
-        core.ensure_alive()
+        if self._client.errored:  # the engine is dead, or nobody reads what it says
+            raise EngineDeadError
         self._processor.add_request(request, text, None, 0, queue)
         request.client_index = core.client_index
         frames = core.encoder.encode(request)

@@ -58,9 +58,9 @@ class WholeTokens:
         return len(token_ids) or None
 
     def _decode(self) -> None:
-        self._detokenizer.output_text += "".join(self._texts.of(self._held))
-        self._detokenizer.token_ids += self._held
-        self._held = []
+        held, self._held = self._held, []  # once, also where it fails
+        self._detokenizer.output_text += "".join(self._texts.of(held))
+        self._detokenizer.token_ids += held
 
 
 def can_be_whole(state: RequestState) -> bool:
