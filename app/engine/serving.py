@@ -91,7 +91,7 @@ class Engine:
         """By path: what to put before vLLM's route. From now on the engine's outputs are read for
         it, and prompts and plain chats are prepared for it; call it once."""
         client = self._built.client
-        read_directly(client)
+        self._socket = read_directly(client)
         streams, prompts = DirectStreams(client), install_short_prompts(client.renderer)
         served = chat, _ = self._state.openai_serving_chat, self._state.openai_serving_completion
         direct = None
