@@ -11,6 +11,7 @@ MAX_DEPTH = 64
 # Parsing is on the event loop, and its cost goes by these, not by bytes: together at most some
 # 0.1 s, however large a body may be.
 MAX_CONTAINERS = 20_000
+MAX_KEYS = 16_000
 MAX_STRINGS = 100_000
 MAX_VALUES = 300_000
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -59,12 +60,14 @@ def check_structure(body: bytes) -> None:
     Passes in C over the bytes: with escapes taken out, every quote left bounds a string, and what
     is outside of strings is the structure. Most bodies have too few bytes and brackets for that.
     """
-    if len(body) <= MAX_STRINGS and body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
+    if len(body) <= 4 * MAX_KEYS and body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
         return
     plain = body.replace(rb"\\", b"").replace(rb"\"", b"")
     if plain.count(b'"') > 2 * MAX_STRINGS:
         raise _too_many("strings", MAX_STRINGS)
     structure = b"".join(plain.split(b'"')[::2])
+    if structure.count(b":") > MAX_KEYS:
+        raise _too_many("keys", MAX_KEYS)
     if structure.count(b",") > MAX_VALUES:
         raise _too_many("values", MAX_VALUES)
     brackets = structure.translate(None, _NO_BRACKETS)

@@ -8,6 +8,7 @@ from app.core.errors import InvalidRequest
 from app.core.strict_json import (
     MAX_CONTAINERS,
     MAX_DEPTH,
+    MAX_KEYS,
     MAX_STRINGS,
     MAX_VALUES,
     _unique_keys,
@@ -70,6 +71,7 @@ def test_what_stands_in_a_string_is_no_structure(text: str) -> None:
     [
         b'{"a": [' + b"[]," * MAX_CONTAINERS + b"1]}",
         b'{"a": [' + b'"",' * MAX_STRINGS + b"1]}",
+        b'{"a": {' + b",".join(b'"%d":0' % number for number in range(MAX_KEYS)) + b"}}",
         b'{"a": [' + b"0," * (MAX_VALUES + 1) + b"1]}",
         b"[" * 1_000_000,
         b'{"a": [' + b'"\\\\",' * MAX_STRINGS + b"1]}",
