@@ -231,7 +231,7 @@ class TenantMetrics:
         held.num_requests += num_requests
         held.num_tokens += num_tokens
 
-    def _held_by(self, label: str) -> "Held":
+    def _held_by(self, label: str) -> Held:
         held = self._held.get(label)
         if held is None:
             held = self._held[label] = Held()

@@ -6,21 +6,19 @@ from vllm.v1.engine.output_processor import RequestState
 
 from app.core.meter import Meter
 from app.core.raw_response import RawResponse
-from app.engine.fast_path.token_texts import TokenTexts
+from app.engine.fast_path.taken_outputs import TakenOutputs, can_be_taken
 from app.engine.fast_path.wording import Pattern
 
 
-class DirectStream:
-    """`text`: what has come and is not written yet; None: nothing. Its tokens are detokenized by
-    vLLM's own detokenizer of the request, which stays as vLLM would have it.
+class DirectStream(TakenOutputs):
+    """`text`: what has come and is not written yet; None: nothing.
 
-    A step touches every stream, and by the next one the CPU has forgotten them: what a token needs
-    stands here, and the request's own records hear of it when the stream is handed back.
+    A step touches every stream, and by the next one the CPU has forgotten them: so what a token
+    needs stands here.
     """
 
     __slots__ = (
-        *("state", "response", "clock", "lane", "text", "is_unwritten", "last_token_s"),
-        *("_meter", "_pattern", "_token_ids", "_num_before", "_detokenizer", "_texts"),
+        *("response", "clock", "lane", "text", "is_unwritten", "_meter", "_pattern", "_token_ids"),
         *("_longest_stop", "_is_immediate"),
     )
     is_whole = False
@@ -33,34 +31,21 @@ class DirectStream:
         meter: Meter,
         known: dict[int, str] | None = None,
     ) -> None:
-        self.state, self.response = state, response
+        super().__init__(state, known)
+        self.response = response
         self.clock, self._meter = meter.clock, meter
         self.lane = meter.place.lane if meter.place is not None else None
         self.text: str | None = None
         self.is_unwritten = False  # whether it is among those that are to write
-        self.last_token_s = 0.0  # by the engine's clock
         self._pattern = pattern
         self._token_ids: list[int] = []
-        self._num_before = 0
-        self._detokenizer: FastIncrementalDetokenizer = state.detokenizer
-        self._texts = TokenTexts(self._detokenizer, known)
         self._longest_stop = max(map(len, self._detokenizer.stop), default=0)
         self._is_immediate = not self._longest_stop and state.stream_interval == 1
 
-    def begin(self) -> None:
-        """Its outputs are taken from now on."""
-        self._num_before = len(self._detokenizer.token_ids)
-        self._texts.begin()
-        if self.state.stats is not None:
-            self.last_token_s = self.state.stats.last_token_ts
-
     def end(self) -> None:
-        """They are vLLM's again, and its records are as if they had always been."""
         if self._is_immediate:
             self._detokenizer.token_ids += self._token_ids
-        if (stats := self.state.stats) is not None:
-            stats.num_generation_tokens += len(self._detokenizer.token_ids) - self._num_before
-            stats.last_token_ts = self.last_token_s
+        super().end()
         self._meter.completion_tokens += len(self._token_ids)
 
     def take(self, token_ids: list[int]) -> int | None:
@@ -116,14 +101,7 @@ class DirectStream:
 
 
 def can_be_direct(state: RequestState) -> bool:
-    """One sequence, in deltas of text, by the detokenizer that we know."""
-    return (
-        state.parent_req is None
-        and state.output_kind is RequestOutputKind.DELTA
-        and not state.streaming_input
-        and state.logprobs_processor.num_logprobs is None
-        and type(state.detokenizer) is FastIncrementalDetokenizer
-    )
+    return can_be_taken(state, RequestOutputKind.DELTA)
 
 
 def decode_again(detokenizer: FastIncrementalDetokenizer, pieces: list[str]) -> None:
