@@ -30,7 +30,9 @@ class PlainTemplate:
 
     def __init__(self, template: str, tokens: Mapping[str, Any], arguments: dict[str, Any]) -> None:
         self._arguments = arguments
-        self._compiled = _compile_jinja_template(template)
+        self._compiled = _compile_jinja_template(template).environment.from_string(template)
+        # As it comes it is a ChainMap; copying that is a fifth of a short chat's rendering.
+        self._compiled.globals = dict(self._compiled.globals)
         variables = _cached_resolve_chat_template_kwargs(template)
         used = {name: value for name, value in arguments.items() if name in variables}
         used |= {"add_generation_prompt": arguments.get("add_generation_prompt", False)}
