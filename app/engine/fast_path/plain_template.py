@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import TemplateError
 from transformers.utils.chat_template_utils import _compile_jinja_template
 from vllm.renderers.hf import (
     _cached_resolve_chat_template_kwargs,
@@ -11,16 +10,9 @@ from vllm.renderers.hf import (
     resolve_chat_template_content_format,
 )
 
+from app.engine.fast_path.learned_prompts import TEMPLATE_FAILED, LearnedPrompts
 from app.engine.fast_path.plain_chat_request import MESSAGE_FIELDS, ROLES
 
-_TEMPLATE_FAILED = (
-    TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-)
 # A line that vLLM takes out of a system message.
 _TAKEN_OUT = "x-anthropic-billing-header"
 
@@ -37,14 +29,20 @@ class PlainTemplate:
         used = {name: value for name, value in arguments.items() if name in variables}
         used |= {"add_generation_prompt": arguments.get("add_generation_prompt", False)}
         self._given = {**tokens, **used, "tools": None, "documents": None}
+        environment = self._compiled.environment
+        self._learned = LearnedPrompts(self._render, environment, template, self._given)
 
     def render(self, messages: Sequence[Any], arguments: dict[str, Any]) -> str | None:
         """The prompt; None where vLLM has to render it, or has to say why it cannot be."""
         if arguments != self._arguments or not messages or not all(map(is_plain, messages)):
             return None
+        text = self._learned.render(messages)
+        return self._render(messages) if text is None else text
+
+    def _render(self, messages: Sequence[Any]) -> str | None:
         try:
             text: str = self._compiled.render(messages=messages, **self._given)
-        except _TEMPLATE_FAILED:
+        except TEMPLATE_FAILED:
             return None
         return text
 
