@@ -10,6 +10,8 @@ from typing import Any
 
 import zmq
 
+_NOBLOCK = int(zmq.NOBLOCK)  # a plain number: with the enumeration, `|` takes a microsecond
+
 
 class OutputSocket:
     """`socket` is only received from, and by one task."""
@@ -28,7 +30,7 @@ class OutputSocket:
             self._loop.add_reader(self._socket.FD, self._note_arrival)
         while True:
             try:
-                parts: Sequence[Any] = self._socket.recv_multipart(flags | zmq.NOBLOCK, copy=copy)
+                parts: Sequence[Any] = self._socket.recv_multipart(flags | _NOBLOCK, copy=copy)
                 self._num_messages += 1
                 return parts
             except zmq.Again:

@@ -58,7 +58,7 @@ class DirectAnswer:
             cache_salt=meter.ticket.tenant.cache_salt(None) if meter.ticket else None,
             data_parallel_rank=None,
         )
-        self._client.input_processor.assign_request_id(self._request)
+        self._chats.inlet.name(self._request)
 
     async def whole(self) -> Any:
         """What vLLM's handler returns, or raises."""

@@ -14,6 +14,10 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core_client import AsyncMPClient
 from vllm.v1.engine.exceptions import EngineDeadError
 
+# Plain numbers: what zmq's enumerations make of `|` takes longer than a part takes to send.
+_LAST = int(zmq.NOBLOCK)
+_MORE = _LAST | int(zmq.SNDMORE)
+
 
 class LastOutput:
     """Stands for vLLM's collector, for one who only waits for the last output of a request."""
@@ -43,6 +47,8 @@ class EngineInlet:
         self._client = client
         self._processor, self._core = client.output_processor, client.engine_core
         self._socket: Any = zmq.Socket.shadow(self._core.input_socket)
+        self._add = EngineCoreRequestType.ADD.value
+        self._num_added = 0
 
     def add(self, request: EngineCoreRequest, text: str, queue: Any) -> None:
         """What `AsyncLLM._add_request` and `AsyncMPClient.add_request_async` do; `queue` gets the
@@ -52,9 +58,18 @@ class EngineInlet:
             raise EngineDeadError
         self._processor.add_request(request, text, None, 0, queue)
         request.client_index = core.client_index
-        frames = core.encoder.encode(request)
-        add = EngineCoreRequestType.ADD.value
-        self._socket.send_multipart((core.core_engine, add, *frames), zmq.NOBLOCK)
+        *frames, last = core.encoder.encode(request)
+        send = self._socket.send
+        for frame in (core.core_engine, self._add, *frames):
+            send(frame, _MORE)
+        send(last, _LAST)
+
+    def name(self, request: EngineCoreRequest) -> None:
+        """What vLLM's `assign_request_id` does: a name of its own within the engine, whatever the
+        request is called outside."""
+        self._num_added += 1
+        request.external_req_id = request.request_id
+        request.request_id = f"{request.request_id}-{self._num_added:x}"
 
 
 def has_plain_inlet(client: Any) -> bool:
