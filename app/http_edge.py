@@ -93,9 +93,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """uvicorn tells the last request that its client is gone, not one that runs before it."""
         cycles, self.cycles = self.cycles, []
         for cycle in cycles:
-            if not cycle.response_complete:
-                cycle.disconnected = True
-                cycle.message_event.set()
+            cycle.leave()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing() or self.is_deaf:
@@ -243,6 +241,7 @@ class BoundedProtocol(HttpToolsProtocol):
             keep_alive=scope["http_version"] != "1.0" and parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
+        exchange.join_scope()
         if before is None or before.response_complete:
             self._start_asgi_task(exchange, self.app)
         else:  # its turn comes when the requests before it are answered

@@ -1,5 +1,7 @@
 """A request and its response on a connection."""
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import (
@@ -9,6 +11,8 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from app.core.client_connection import CLIENT
+
 Message = Any
 _BODILESS = (204, 304)
 
@@ -16,9 +20,42 @@ _BODILESS = (204, 304)
 class Exchange(RequestResponseCycle):
     """uvicorn's, but for how it sends: the head waits for the first part of the body, as ASGI asks
     of a server, and both are one write, which is one system call. `response_started`: it is out.
+    It is a ClientConnection.
     """
 
     head: Message | None = None  # what is to be written of it
+    _tell_left: Callable[[], None] | None = None
+
+    @property
+    def has_sent_all(self) -> bool:
+        return not self.more_body
+
+    def when_left(self, tell: Callable[[], None] | None) -> None:
+        self._tell_left = tell
+        if tell is not None and self.disconnected:
+            asyncio.get_running_loop().call_soon(self.tell_left)
+
+    def leave(self) -> None:
+        """The client is gone."""
+        if not self.response_complete:
+            self.disconnected = True
+            self.message_event.set()
+            self.tell_left()
+        self.leave_scope()
+
+    def join_scope(self) -> None:
+        """Until the end: a circle would be left to the garbage collector."""
+        scope: Any = self.scope
+        scope[CLIENT] = self
+
+    def leave_scope(self) -> None:
+        scope: Any = self.scope
+        scope.pop(CLIENT, None)
+
+    def tell_left(self) -> None:
+        tell, self._tell_left = self._tell_left, None
+        if tell is not None:
+            tell()
 
     async def send(self, message: Message) -> None:
         if self.flow.write_paused and not self.disconnected:
@@ -61,6 +98,7 @@ class Exchange(RequestResponseCycle):
         if self.expected_content_length:
             raise RuntimeError("the body is shorter than its Content-Length")
         self.response_complete = True
+        self.leave_scope()
         self.message_event.set()
         if not self.keep_alive:
             self.transport.close()

@@ -11,6 +11,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.context import RequestContext, context_of, header_of
+from app.core.client_connection import connection_of
 from app.core.constraints import Constraint
 from app.core.errors import InvalidRequest, RequestError
 from app.core.parsed_body import hand_on
@@ -55,15 +56,12 @@ class JsonBody:
         if context is None or route is None or route.method != "POST" or not route.needs_engine:
             return await self.app(scope, receive, send)  # nothing reads a body there
         self.check_headers(scope)
+        client = connection_of(scope)
         try:
-            async with asyncio.timeout(self.timeout_s):
+            if client is not None and client.has_sent_all:
                 body = await self.read(receive)
-        except TimeoutError:
-            raise RequestError(
-                f"The body was not there within {self.timeout_s:g} s.",
-                status=408,
-                code="body_timeout",
-            ) from None
+            else:
+                body = await self.read_in_time(receive)
         except ClientGone:
             return None
         context.has_unread_body = False
@@ -112,6 +110,17 @@ class JsonBody:
                 status=415,
                 code="unsupported_media_type",
             )
+
+    async def read_in_time(self, receive: Receive) -> bytes:
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                return await self.read(receive)
+        except TimeoutError:
+            raise RequestError(
+                f"The body was not there within {self.timeout_s:g} s.",
+                status=408,
+                code="body_timeout",
+            ) from None
 
     async def read(self, receive: Receive) -> bytes:
         """The whole body; stops at the first byte too many."""

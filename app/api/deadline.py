@@ -6,6 +6,7 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.context import is_event_stream
+from app.core.client_connection import unconnected
 from app.core.errors import RequestError
 
 # How long what runs may take to notice that its client is gone; then its task is cancelled.
@@ -34,7 +35,7 @@ class Deadline:
         """Raises what `expire` makes where the deadline has passed before the answer was whole."""
         try:
             async with self._giving_up:
-                await app(scope, self.receive, self.send)
+                await app(unconnected(scope), self.receive, self.send)
         except Exception:
             if not self._is_late:
                 raise

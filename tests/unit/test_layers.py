@@ -39,7 +39,7 @@ PARTS = {
     "lifecycle": {"core"},
     "server": {"core", "http_edge"},
     "http_edge": {"core", "http_exchange"},
-    "http_exchange": set(),
+    "http_exchange": {"core"},
 }
 
 

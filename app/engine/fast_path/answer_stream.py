@@ -6,7 +6,8 @@ from typing import Any
 
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 
-from app.engine.fast_path.asgi import Receive, Send
+from app.core.client_connection import connection_of
+from app.engine.fast_path.asgi import Receive, Scope, Send
 from app.engine.fast_path.direct_answer import DirectAnswer, FindResponse
 from app.engine.fast_path.leaving_client import unless_client_leaves
 from app.engine.fast_path.stream_middle import StreamMiddle, current_middle
@@ -18,16 +19,17 @@ _ERROR = 'data: {"error"'
 class AnswerStream:
     """A client that leaves ends it, and with it the request in the engine."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive, self._send = receive, send
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._client, self._receive, self._send = connection_of(scope), receive, send
 
     async def run(self, creating: Awaitable[Any], middle: StreamMiddle) -> None:
         """`creating` returns what vLLM's handler does: an error, or the parts of a stream, for
         which it takes the engine's outputs through `middle`."""
-        await unless_client_leaves(self._answer(creating, middle), self._receive)
+        await unless_client_leaves(self._answer(creating, middle), self._receive, self._client)
 
     async def run_direct(self, answer: DirectAnswer, find_response: FindResponse) -> None:
-        await unless_client_leaves(self._directly(answer, find_response), self._receive)
+        answering = self._directly(answer, find_response)
+        await unless_client_leaves(answering, self._receive, self._client)
 
     async def _directly(self, answer: DirectAnswer, find_response: FindResponse) -> None:
         answer.reserve()

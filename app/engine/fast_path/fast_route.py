@@ -68,7 +68,7 @@ class FastRoute:
         fields = parsed_body(scope)
         if fields is None and not message.get("more_body"):
             fields = parse(message.get("body", b""))
-        stream, find_response = AnswerStream(receive, send), partial(raw_response, scope)
+        stream, find_response = AnswerStream(scope, receive, send), partial(raw_response, scope)
         if answer := direct_answer(self._api.direct, fields, scope):
             return await stream.run_direct(answer, find_response)
         request = None if fields is None else self.make_plain(fields)

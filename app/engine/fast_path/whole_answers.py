@@ -16,6 +16,7 @@ from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.exceptions import VLLMClientError
 
+from app.core.client_connection import connection_of
 from app.core.parsed_body import parsed_body
 from app.engine.fast_path.asgi import App, Receive, Scope, Send
 from app.engine.fast_path.direct_chats import DirectChats
@@ -63,7 +64,7 @@ class WholeAnswers:
         if answering is None:
             return await self._stock(scope, receive, send)
         await receive()  # the body, which is parsed already
-        answer = await unless_client_leaves(answering(), receive)
+        answer = await unless_client_leaves(answering(), receive, connection_of(scope))
         if answer is not None:
             await respond(answer, send)
         return None

@@ -15,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.api.deadline import Deadline
 from app.core.admission import Admission
+from app.core.client_connection import CLIENT, connection_of
 from app.core.deadlines import DeadlineExceeded
 from app.core.keys import KeyRing, digest_of, make_key
 from app.core.quota import QuotaBook
@@ -217,7 +218,8 @@ def test_a_timer_that_fires_a_moment_early_is_no_client_that_left() -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    async def app(_: Scope, receive: Receive, send: Send) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert connection_of(scope) is None  # it would know nothing of the deadline
         assert (await receive())["type"] == "http.disconnect"
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
@@ -225,7 +227,8 @@ def test_a_timer_that_fires_a_moment_early_is_no_client_that_left() -> None:
         deadline = Deadline(receive, send, 0.01)
         begun_s = asyncio.get_running_loop().time()
         deadline._now = lambda: begun_s  # a clock that has not got there yet
-        await deadline.run(app, {"type": "http"}, lambda: DeadlineExceeded("too late"))
+        scope = {"type": "http", CLIENT: object()}
+        await deadline.run(app, scope, lambda: DeadlineExceeded("too late"))
 
     with pytest.raises(DeadlineExceeded):
         asyncio.run(run())

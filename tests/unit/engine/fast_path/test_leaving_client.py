@@ -11,12 +11,33 @@ from app.engine.fast_path.leaving_client import unless_client_leaves
 
 
 class Client:
-    def __init__(self) -> None:
+    """Tells of its leaving by a message, or past ASGI."""
+
+    def __init__(self, *, tells: bool) -> None:
         self.left = asyncio.Event()
+        self.tell: Callable[[], None] | None = None
+        self.connection = self if tells else None
+
+    @property
+    def has_sent_all(self) -> bool:
+        return True
+
+    def when_left(self, tell: Callable[[], None] | None) -> None:
+        self.tell = tell
 
     async def receive(self) -> Message:
+        assert self.connection is None
         await self.left.wait()
         return {"type": "http.disconnect"}
+
+    def leave(self) -> None:
+        self.left.set()
+        if self.tell:
+            self.tell()
+
+    def cancels(self, answering: Awaitable[str]) -> "asyncio.Task[str | None]":
+        waiting = unless_client_leaves(answering, self.receive, self.connection)
+        return asyncio.create_task(waiting)
 
 
 async def never() -> str:
@@ -31,15 +52,16 @@ async def error_instead() -> str:
     return "cancelled"
 
 
+@pytest.mark.parametrize("tells", [False, True])
 @pytest.mark.parametrize("answering", [never, error_instead])
 def test_a_client_that_leaves_gets_nothing_and_is_no_cancellation(
-    answering: Callable[[], Awaitable[str]],
+    answering: Callable[[], Awaitable[str]], *, tells: bool
 ) -> None:
     async def use() -> None:
-        client = Client()
-        task = asyncio.create_task(unless_client_leaves(answering(), client.receive))
+        client = Client(tells=tells)
+        task = client.cancels(answering())
         await asyncio.sleep(0)
-        client.left.set()
+        client.leave()
         assert await task is None
         assert not task.cancelling()
 
@@ -48,16 +70,18 @@ def test_a_client_that_leaves_gets_nothing_and_is_no_cancellation(
 
 @pytest.mark.parametrize("answering", [never, error_instead])
 @pytest.mark.parametrize("client_leaves", [False, True])
+@pytest.mark.parametrize("tells", [False, True])
 def test_whoever_else_cancels_is_heard_although_the_client_leaves_too(
-    answering: Callable[[], Awaitable[str]], *, client_leaves: bool
+    answering: Callable[[], Awaitable[str]], *, tells: bool, client_leaves: bool
 ) -> None:
     async def use() -> None:
-        client = Client()
-        task = asyncio.create_task(unless_client_leaves(answering(), client.receive))
+        client = Client(tells=tells)
+        task = client.cancels(answering())
         await asyncio.sleep(0.01)
         if client_leaves:
-            client.left.set()
-            await asyncio.sleep(0)  # its watch is told
+            client.leave()
+            if not tells:
+                await asyncio.sleep(0)  # its watch is told
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -65,11 +89,16 @@ def test_whoever_else_cancels_is_heard_although_the_client_leaves_too(
     asyncio.run(use())
 
 
-def test_an_answer_is_handed_on() -> None:
+@pytest.mark.parametrize("tells", [False, True])
+def test_an_answer_is_handed_on_and_nobody_waits_for_the_client_any_more(*, tells: bool) -> None:
     async def answer() -> str:
         return "answer"
 
     async def use() -> None:
-        assert await unless_client_leaves(answer(), Client().receive) == "answer"
+        client = Client(tells=tells)
+        task = client.cancels(answer())
+        assert await task == "answer"
+        assert client.tell is None
+        assert not asyncio.all_tasks() - {asyncio.current_task()} or not tells
 
     asyncio.run(use())
