@@ -105,10 +105,14 @@ class DirectAnswer:
         finally:
             leave(self._meter, place)
 
+    def _add(self, queue: Any) -> None:
+        self._chats.inlet.add(self._request, self._prompt.text, queue)
+        self._chats.streams.know_prompt(self._request.request_id)
+
     async def _last_output(self, place: Place | None) -> RequestOutput:
         queue, streams, tokens = LastOutput(), self._chats.streams, None
         with engine_errors():
-            self._chats.inlet.add(self._request, self._prompt.text, queue)
+            self._add(queue)
             try:
                 if tokens := streams.open_whole(self._request.request_id):
                     streams.begin(tokens)
@@ -126,7 +130,7 @@ class DirectAnswer:
         """The last part is only held."""
         queue = RequestOutputCollector(RequestOutputKind.DELTA, self._request.request_id)
         with engine_errors():
-            self._chats.inlet.add(self._request, self._prompt.text, queue)
+            self._add(queue)
             output = await next_output(queue)
         note_first(self._meter, output, place)
         self._held = wording.opening().encode()

@@ -29,9 +29,8 @@ class DirectStream(TakenOutputs):
         pattern: Pattern,
         response: RawResponse,
         meter: Meter,
-        known: dict[int, str] | None = None,
     ) -> None:
-        super().__init__(state, known)
+        super().__init__(state)
         self.response = response
         self.clock, self._meter = meter.clock, meter
         self.lane = meter.place.lane if meter.place is not None else None
@@ -53,7 +52,7 @@ class DirectStream(TakenOutputs):
         are none: vLLM has to look."""
         if not token_ids:
             return None
-        texts = self._texts.of(token_ids)
+        texts = list(map(self._detokenizer.decode_next, token_ids))
         if not self._is_immediate:
             return self._take_checked(token_ids, texts)
         # Not added to its text: nobody reads what was sent, and copying it for each token is slow.

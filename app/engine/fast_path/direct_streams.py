@@ -37,7 +37,7 @@ class DirectStreams:
         self._process = self._processor.process_outputs
         self._processor.process_outputs = self.process_outputs
         self._token_gaps = find_token_gaps(client)
-        self._known = KnownTexts(self._processor.tokenizer)
+        self._texts = KnownTexts(self._processor.tokenizer)
         self._streams: dict[str, DirectStream | WholeTokens] = {}
         self._unwritten: list[DirectStream] = []
         self._is_flush_due = False
@@ -51,15 +51,18 @@ class DirectStreams:
         state = self._processor.request_states.get(ids[0]) if len(ids) == 1 else None
         if state is None or response is None or not can_be_direct(state):
             return None
-        known = self._known.of(state.detokenizer)
-        return DirectStream(state, pattern, response, current_meter.get() or Meter(), known)
+        self._texts.share_with(state.detokenizer, is_whole=False)
+        return DirectStream(state, pattern, response, current_meter.get() or Meter())
 
     def open_whole(self, internal_id: str) -> WholeTokens | None:
         """As `open`, for an answer in one piece, by the id that the engine got."""
         state = self._processor.request_states.get(internal_id)
-        if state is None or not can_be_whole(state):
-            return None
-        return WholeTokens(state, self._known.of(state.detokenizer))
+        return WholeTokens(state) if state is not None and can_be_whole(state) else None
+
+    def know_prompt(self, internal_id: str) -> None:
+        """The prompt of a request that the engine has just got was made of a text."""
+        state = self._processor.request_states[internal_id]
+        self._texts.share_with(state.detokenizer, is_whole=True)
 
     def begin(self, stream: DirectStream | WholeTokens) -> None:
         """Take its outputs from now on; not while one still waits for the stream's generator."""

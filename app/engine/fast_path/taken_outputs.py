@@ -4,7 +4,9 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.detokenizer import FastIncrementalDetokenizer
 from vllm.v1.engine.output_processor import RequestState
 
-from app.engine.fast_path.token_texts import TokenTexts
+from app.engine.fast_path.token_texts import KnowingDetokenizer
+
+_DETOKENIZERS = (FastIncrementalDetokenizer, KnowingDetokenizer)
 
 
 class TakenOutputs:
@@ -12,19 +14,17 @@ class TakenOutputs:
     vLLM would have it; the request's other records hear of them when the outputs are handed back.
     """
 
-    __slots__ = ("_detokenizer", "_num_before", "_texts", "last_token_s", "state")
+    __slots__ = ("_detokenizer", "_num_before", "last_token_s", "state")
 
-    def __init__(self, state: RequestState, known: dict[int, str] | None) -> None:
+    def __init__(self, state: RequestState) -> None:
         self.state = state
         self.last_token_s = 0.0  # by the engine's clock
         self._detokenizer: FastIncrementalDetokenizer = state.detokenizer
-        self._texts = TokenTexts(self._detokenizer, known)
         self._num_before = 0
 
     def begin(self) -> None:
         """They are taken from now on."""
         self._num_before = len(self._detokenizer.token_ids)
-        self._texts.begin()
         if self.state.stats is not None:
             self.last_token_s = self.state.stats.last_token_ts
 
@@ -42,5 +42,5 @@ def can_be_taken(state: RequestState, kind: RequestOutputKind) -> bool:
         and state.output_kind is kind
         and not state.streaming_input
         and state.logprobs_processor.num_logprobs is None
-        and type(state.detokenizer) is FastIncrementalDetokenizer
+        and type(state.detokenizer) in _DETOKENIZERS
     )

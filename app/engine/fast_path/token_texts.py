@@ -6,11 +6,26 @@ characters stand before it, and decoding it again, with a window of tokens each 
 new. Where it is left out it is not missed: the decoder only compares with what stood before.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 from tokenizers import Tokenizer, decoders
 from vllm.v1.engine.detokenizer import FastIncrementalDetokenizer
+
+
+class KnowingDetokenizer(FastIncrementalDetokenizer):  # type: ignore[misc]
+    """vLLM's, which looks up what was decoded before. Made of one of vLLM's by `KnownTexts`."""
+
+    known: dict[int, str]
+    is_whole: bool  # whether the text so far ends with a whole character, for certain
+
+    def decode_next(self, next_token_id: int) -> str:
+        text = self.known.get(next_token_id) if self.is_whole else None
+        if text is None:
+            text = super().decode_next(next_token_id)
+            if text and self.is_whole:
+                self.known[next_token_id] = text
+            self.is_whole = bool(text)
+        return text
 
 
 class KnownTexts:
@@ -24,40 +39,12 @@ class KnownTexts:
         if is_of_bytes:
             self._by_skipping = {True: {}, False: {}}
 
-    def of(self, detokenizer: FastIncrementalDetokenizer) -> dict[int, str] | None:
-        """None where texts depend on what stands before them."""
-        if self._by_skipping is None or not detokenizer.spaces_between_special_tokens:
-            return None
-        return self._by_skipping[bool(detokenizer.skip_special_tokens)]
-
-
-class TokenTexts:
-    """Of one request: gives what its detokenizer's `decode_next` would."""
-
-    __slots__ = ("_decode_next", "_is_whole", "_known")
-
-    def __init__(
-        self, detokenizer: FastIncrementalDetokenizer, known: dict[int, str] | None
-    ) -> None:
-        self._decode_next, self._known = detokenizer.decode_next, known
-        self._is_whole = False  # whether the text so far ends with a whole character, for certain
-
-    def begin(self) -> None:
-        """The detokenizer may have been used past this."""
-        self._is_whole = False
-
-    def of(self, token_ids: Iterable[int]) -> list[str]:
-        """In order; each token once."""
-        known = self._known
-        if known is None:
-            return [self._decode_next(token_id) for token_id in token_ids]
-        texts = []
-        for token_id in token_ids:
-            text = known.get(token_id) if self._is_whole else None
-            if text is None:
-                text = self._decode_next(token_id)
-                if text and self._is_whole:
-                    known[token_id] = text
-                self._is_whole = bool(text)
-            texts.append(text)
-        return texts
+    def share_with(self, detokenizer: Any, *, is_whole: bool) -> None:
+        """Have a detokenizer look up what it can. `is_whole`: whether its prompt was made of a
+        text, so that no character is cut by the prompt's end."""
+        if self._by_skipping is None or type(detokenizer) is not FastIncrementalDetokenizer:
+            return
+        if detokenizer.spaces_between_special_tokens:  # else texts depend on what stands before
+            detokenizer.__class__ = KnowingDetokenizer
+            detokenizer.known = self._by_skipping[bool(detokenizer.skip_special_tokens)]
+            detokenizer.is_whole = is_whole

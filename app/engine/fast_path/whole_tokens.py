@@ -20,8 +20,8 @@ class WholeTokens(TakenOutputs):
     is_unwritten = False
     is_whole = True  # it goes on after an output that vLLM has to look at
 
-    def __init__(self, state: RequestState, known: dict[int, str] | None) -> None:
-        super().__init__(state, known)
+    def __init__(self, state: RequestState) -> None:
+        super().__init__(state)
         self._held: list[int] = []
         self._is_after_first = False
 
@@ -44,7 +44,7 @@ class WholeTokens(TakenOutputs):
 
     def _decode(self) -> None:
         held, self._held = self._held, []  # once, also where it fails
-        self._detokenizer.output_text += "".join(self._texts.of(held))
+        self._detokenizer.output_text += "".join(map(self._detokenizer.decode_next, held))
         self._detokenizer.token_ids += held
 
 

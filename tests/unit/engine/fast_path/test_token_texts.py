@@ -1,5 +1,6 @@
 """Looked up or decoded, the texts are the same, whatever bytes the tokens are."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,10 +12,11 @@ from transformers import PreTrainedTokenizerFast
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.detokenizer import FastIncrementalDetokenizer
 
-from app.engine.fast_path.token_texts import KnownTexts, TokenTexts
+from app.engine.fast_path.token_texts import KnowingDetokenizer, KnownTexts
 from tests.unit.engine.fast_path.byte_tokenizer import WORDS, byte_tokenizer
 
-PROMPT = [32, 195]  # which ends with half a character
+CUT_PROMPT = [32, 195]  # which ends with half a character
+PROMPTS = {False: CUT_PROMPT, True: [32, 195, 169]}  # by whether they end with a whole one
 
 
 def tokenizer_with_specials() -> PreTrainedTokenizerFast:
@@ -32,31 +34,58 @@ TOKENS = st.lists(
 ).map(lambda runs: [token for run in runs for token in run])
 
 
-def detokenizer_of(params: SamplingParams) -> FastIncrementalDetokenizer:
-    request: Any = SimpleNamespace(request_id="1", prompt_token_ids=PROMPT, sampling_params=params)
+def detokenizer_of(
+    params: SamplingParams, prompt: Sequence[int] = CUT_PROMPT
+) -> FastIncrementalDetokenizer:
+    request: Any = SimpleNamespace(request_id="1", prompt_token_ids=prompt, sampling_params=params)
     return FastIncrementalDetokenizer(TOKENIZER, request)
 
 
 @settings(max_examples=500)
-@given(tokens=TOKENS, rest=TOKENS, skips=st.booleans(), spaces=st.booleans())
+@given(tokens=TOKENS, skips=st.booleans(), spaces=st.booleans(), is_whole=st.booleans())
 def test_texts_are_what_the_detokenizer_says(
-    tokens: list[int], rest: list[int], skips: bool, spaces: bool
+    tokens: list[int], *, skips: bool, spaces: bool, is_whole: bool
 ) -> None:
     params = SamplingParams(skip_special_tokens=skips, spaces_between_special_tokens=spaces)
-    theirs, ours = detokenizer_of(params), detokenizer_of(params)
-    texts = TokenTexts(ours, KNOWN.of(ours))
-    assert texts.of(tokens) == [theirs.decode_next(token) for token in tokens]
-    # From here on the detokenizer is vLLM's again.
-    assert [ours.decode_next(token) for token in rest] == [
-        theirs.decode_next(token) for token in rest
+    theirs, ours = (detokenizer_of(params, PROMPTS[is_whole]) for _ in range(2))
+    KNOWN.share_with(ours, is_whole=is_whole)
+    assert [ours.decode_next(token) for token in tokens] == [
+        theirs.decode_next(token) for token in tokens
     ]
 
 
-def test_a_token_is_decoded_once() -> None:
-    detokenizer = detokenizer_of(SamplingParams())
-    known = KnownTexts(TOKENIZER).of(detokenizer)
-    assert TokenTexts(detokenizer, known).of([97, 98, 97, 98])[1:] == ["b", "a", "b"]
-    assert known == {97: "a", 98: "b"}
+@settings(max_examples=100)
+@given(before=TOKENS, tokens=TOKENS)
+def test_a_detokenizer_that_was_used_before_is_taken_over_as_it_is(
+    before: list[int], tokens: list[int]
+) -> None:
+    theirs, ours = (detokenizer_of(SamplingParams()) for _ in range(2))
+    for token in before:
+        assert ours.decode_next(token) == theirs.decode_next(token)
+    KNOWN.share_with(ours, is_whole=False)
+    assert [ours.decode_next(token) for token in tokens] == [
+        theirs.decode_next(token) for token in tokens
+    ]
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_a_token_is_decoded_once(*, is_whole: bool) -> None:
+    detokenizer = detokenizer_of(SamplingParams(), PROMPTS[is_whole])
+    KnownTexts(TOKENIZER).share_with(detokenizer, is_whole=is_whole)
+    assert isinstance(detokenizer, KnowingDetokenizer)
+    decoded: list[int] = []
+    step = detokenizer._protected_step
+
+    def noted(token: int) -> str | None:
+        decoded.append(token)
+        text: str | None = step(token)
+        return text
+
+    detokenizer._protected_step = noted
+    texts = [detokenizer.decode_next(token) for token in [97, 98, 97, 98, 97]]
+    assert texts[1:] == ["b", "a", "b", "a"]
+    # A token after what may be half a character says nothing of itself.
+    assert decoded == ([97, 98] if is_whole else [97, 98, 97])
 
 
 @pytest.mark.parametrize("decoder", [decoders.Metaspace(), decoders.WordPiece(), None])
@@ -65,4 +94,6 @@ def test_other_decoders_are_asked_each_time(decoder: Any) -> None:
     if decoder is not None:
         backend.decoder = decoder
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
-    assert KnownTexts(tokenizer).of(detokenizer_of(SamplingParams())) is None
+    detokenizer = detokenizer_of(SamplingParams())
+    KnownTexts(tokenizer).share_with(detokenizer, is_whole=True)
+    assert type(detokenizer) is FastIncrementalDetokenizer

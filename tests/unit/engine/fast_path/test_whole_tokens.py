@@ -16,7 +16,7 @@ def test_tokens_that_cannot_be_decoded_are_not_decoded_again_at_the_end() -> Non
 
     detokenizer = SimpleNamespace(token_ids=[], output_text="", decode_next=fail)
     state: Any = SimpleNamespace(detokenizer=detokenizer, is_prefilling=False, stats=None)
-    tokens = WholeTokens(state, None)
+    tokens = WholeTokens(state)
     tokens.begin()
     with pytest.raises(OverflowError):
         tokens.take([1] * 64)
