@@ -25,6 +25,14 @@ TEMPLATE_FAILED = (
     ValueError,
 )
 MAX_LEARNED = 64
+# A client cannot take the room of these by asking for others first: turns of a user and an
+# assistant that end with the user's, with and without a system message.
+_TURNS = ("user", *("assistant", "user") * 7)
+USUAL = [
+    (*system, *_TURNS[:num_turns])
+    for num_turns in range(1, len(_TURNS) + 1, 2)
+    for system in ((), ("system",))
+]
 # What is learned has to hold for these, in each place.
 _SAMPLES = (" \n a b\t\n", "<|eot_id|>", "{{ x }}{% raw %}", "é 漢字 😀\u2028", "1", "%s %(a)s\\")
 
@@ -67,6 +75,10 @@ class LearnedPrompts:
             return None
         prompt = self.known(tuple([message["role"] for message in messages]))
         return None if prompt is None else prompt.of(contents)
+
+    def learn_usual(self) -> None:
+        for roles in USUAL:
+            self.known(roles)
 
     def known(self, roles: tuple[str, ...]) -> LearnedPrompt | None:
         """None where there is none: what the template does depends on the contents, or it has

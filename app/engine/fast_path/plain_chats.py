@@ -53,6 +53,8 @@ class PlainChats:
         if self.are_all_plain:
             self.serving.chat_completion_full_generator = self.answer
             self.streams.install()
+        if self._template is not None:
+            self._template.learned.learn_usual()
 
     @property
     def renders(self) -> bool:

@@ -30,13 +30,13 @@ class PlainTemplate:
         used |= {"add_generation_prompt": arguments.get("add_generation_prompt", False)}
         self._given = {**tokens, **used, "tools": None, "documents": None}
         environment = self._compiled.environment
-        self._learned = LearnedPrompts(self._render, environment, template, self._given)
+        self.learned = LearnedPrompts(self._render, environment, template, self._given)
 
     def render(self, messages: Sequence[Any], arguments: dict[str, Any]) -> str | None:
         """The prompt; None where vLLM has to render it, or has to say why it cannot be."""
         if arguments != self._arguments or not messages or not all(map(is_plain, messages)):
             return None
-        text = self._learned.render(messages)
+        text = self.learned.render(messages)
         return self._render(messages) if text is None else text
 
     def _render(self, messages: Sequence[Any]) -> str | None:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from jinja2.exceptions import SecurityError
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
-from app.engine.fast_path.learned_prompts import MAX_LEARNED, TEMPLATE_FAILED
+from app.engine.fast_path.learned_prompts import MAX_LEARNED, TEMPLATE_FAILED, USUAL
 from app.engine.fast_path.opaque_template import opaque_template
 from app.engine.fast_path.plain_template import PlainTemplate
+from app.engine.fast_path.short_prompts import MAX_MESSAGES
 from tests.unit.engine.fast_path.chat_templates import (
     ASKS,
     BUNDLED,
@@ -59,7 +60,7 @@ def made(text: str) -> PlainTemplate:
 
 
 def is_learned(template: PlainTemplate, *roles: str) -> bool:
-    return template._learned.known(roles) is not None
+    return template.learned.known(roles) is not None
 
 
 def check(text: str, num_examples: int) -> None:
@@ -152,7 +153,7 @@ def test_a_template_is_not_asked_again_for_what_is_learned() -> None:
 
 def test_a_blank_content_is_rendered_by_jinja() -> None:
     template, messages = made(BUNDLED), [{"role": "system", "content": " \n"}]
-    with mock.patch.object(template._learned, "known") as known:
+    with mock.patch.object(template.learned, "known") as known:
         assert template.render(messages, ARGUMENTS) == of_jinja(BUNDLED, messages)
     known.assert_not_called()
 
@@ -170,7 +171,7 @@ def test_roles_are_learned_each_by_itself() -> None:
 def test_what_cannot_be_learned_is_tried_once() -> None:
     template, messages = made(ASKS["length"]), [{"role": "user", "content": "x"}]
     template.render(messages, ARGUMENTS)
-    with mock.patch.object(template._learned, "_learn") as learn:
+    with mock.patch.object(template.learned, "_learn") as learn:
         assert template.render(messages, ARGUMENTS) == "<1>"
     learn.assert_not_called()
 
@@ -185,9 +186,21 @@ def test_no_more_is_learned_than_there_is_room_for() -> None:
     assert is_learned(template, "user")
 
 
+def test_a_client_that_asks_for_odd_roles_does_not_take_the_room_of_usual_ones() -> None:
+    template = made(LLAMA_3)
+    template.learned.learn_usual()
+    for count in range(2, MAX_LEARNED + 2):
+        is_learned(template, *["user"] * count)
+    assert not is_learned(template, "system")
+    for roles in USUAL:
+        assert is_learned(template, *roles)
+        assert roles[-1] == "user"
+        assert len(roles) <= MAX_MESSAGES
+
+
 def test_what_was_learned_wrongly_is_forgotten() -> None:
     """Never seen; the comparison with Jinja is a net."""
     template, messages = made(LLAMA_3), [{"role": "user", "content": " x"}]
-    template._learned._template = _compile_jinja_template("a prompt")
+    template.learned._template = _compile_jinja_template("a prompt")
     assert template.render(messages, ARGUMENTS) == of_jinja(LLAMA_3, messages)
     assert not is_learned(template, "user")
