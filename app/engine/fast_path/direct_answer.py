@@ -1,8 +1,7 @@
 """One plain chat in the engine, from its limits to its answer."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from vllm.entrypoints.generate.base.protocol import RequestResponseMetadata
@@ -111,7 +110,7 @@ class DirectAnswer:
 
     async def _last_output(self, place: Place | None) -> RequestOutput:
         queue, streams, tokens = LastOutput(), self._chats.streams, None
-        with engine_errors():
+        with _ENGINE_ERRORS:
             self._add(queue)
             try:
                 if tokens := streams.open_whole(self._request.request_id):
@@ -129,7 +128,7 @@ class DirectAnswer:
     ) -> None:
         """The last part is only held."""
         queue = RequestOutputCollector(RequestOutputKind.DELTA, self._request.request_id)
-        with engine_errors():
+        with _ENGINE_ERRORS:
             self._add(queue)
             output = await next_output(queue)
         note_first(self._meter, output, place)
@@ -146,7 +145,7 @@ class DirectAnswer:
             if stream is None:
                 response = find_response()
                 stream = self._chats.streams.open(self._prompt.request_id, pattern, response)
-            with engine_errors():
+            with _ENGINE_ERRORS:
                 output = await self._next_output(queue, stream, pattern, wording)
         self._held += (wording.usage() + DONE if wording.tells_usage else DONE).encode()
 
@@ -187,15 +186,18 @@ class DirectAnswer:
         ]
 
 
-@contextmanager
-def engine_errors() -> Iterator[None]:
+class EngineErrors:
     """What fails in the engine is an error of `AsyncLLM.generate`'s."""
-    try:
-        yield
-    except EngineDeadError:
-        raise
-    except Exception as error:
-        raise EngineGenerateError from error
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, EngineDeadError):
+            raise EngineGenerateError from error
+
+
+_ENGINE_ERRORS = EngineErrors()
 
 
 async def next_output(queue: RequestOutputCollector) -> RequestOutput:

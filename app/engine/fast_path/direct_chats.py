@@ -59,6 +59,7 @@ class DirectChats:
         serving = chats.serving
         self.raise_if_error = serving._raise_if_error
         self._serving, self._tokenizer = serving, prompts.tokenizer
+        self._model = serving.models.model_name(None)
         self._params = KnownParams(serving.default_sampling_params, client.input_processor, tasks)
         self._longest = client.model_config.max_model_len
         self._most_chars = self._longest * serving.renderer.tokenizer.max_chars_per_token
@@ -84,7 +85,9 @@ class DirectChats:
 
     def _serves(self, model: Any) -> bool:
         models = self._serving.models
-        return not models.lora_requests and (not model or models.is_base_model(model))
+        if models.lora_requests:
+            return False
+        return not model or model == self._model or bool(models.is_base_model(model))
 
     def _rendered(self, messages: Any) -> str | None:
         text = self.plain.rendered(messages) if is_short_chat(messages) else None
