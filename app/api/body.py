@@ -44,7 +44,7 @@ class JsonBody:
         max_bytes: int,
         timeout_s: float,
         rules: RequestRules,
-        try_constraints: Callable[[Sequence[Constraint]], Awaitable[None]],
+        try_constraints: Callable[[Sequence[Constraint], str | None], Awaitable[None]],
     ) -> None:
         self.app, self.max_bytes, self.timeout_s, self.rules = app, max_bytes, timeout_s, rules
         self.try_constraints = try_constraints
@@ -71,7 +71,8 @@ class JsonBody:
         else:
             checked = await asyncio.get_running_loop().run_in_executor(self.checker, check)
         if checked.constraints:
-            await self.try_constraints(checked.constraints)
+            tenant = context.key.tenant if context.key else None
+            await self.try_constraints(checked.constraints, tenant)
         if checked.body is not body:
             body = checked.body
             scope = {**scope, "headers": with_length(scope["headers"], len(body))}

@@ -35,10 +35,11 @@ class Resources:
     admission: Admission | None = None
     describe_limits: Callable[[], Mapping[str, Any]] = lambda: {"store": "memory"}
 
-    async def try_constraints(self, constraints: Sequence[Constraint]) -> None:
-        """Raises InvalidRequest for what the engine could not compile in time."""
+    async def try_constraints(self, constraints: Sequence[Constraint], tenant: str | None) -> None:
+        """Raises InvalidRequest for what the engine could not compile in time, and Unavailable
+        where too many are waiting."""
         if self.engine is not None:
-            await self.engine.check_constraints(constraints)
+            await self.engine.check_constraints(constraints, tenant)
 
     def translate(self, error: Exception) -> RequestError:
         if self.engine is not None:

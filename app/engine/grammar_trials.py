@@ -5,6 +5,7 @@ import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -14,12 +15,15 @@ from app.core.constraints import Constraint
 from app.core.errors import InvalidRequest, StartError, Unavailable
 from app.core.foreign_errors import foreign
 from app.core.grammar_trial import Job, Verdict
+from app.core.turns import Turn, Turns
 from app.engine.grammar_host_process import HostProcess
 
 logger = logging.getLogger("gateway.engine")
 
 _MAX_RUNNING = 2
 _MAX_WAITING = 64
+# What one tenant may have of these, so that others find a place.
+_MAX_OF_TENANT = _MAX_WAITING // 4
 # The host answers at the deadline at the latest, or has to be loaded first (some 6 s); longer than
 # this on top, and it is not there. While the engine loads too, it may take its time.
 _PATIENCE_S, _LOADING_S = 30.0, 300.0
@@ -36,7 +40,7 @@ class GrammarTrials:
         self._host: HostProcess | None = None
         # By digest: the texts of 4,096 requests can be gigabytes.
         self._remembered: OrderedDict[bytes, tuple[float, Verdict]] = OrderedDict()
-        self._running = asyncio.Semaphore(_MAX_RUNNING)
+        self._turns = Turns(_MAX_RUNNING)
         self._starting = asyncio.Lock()
         self._judging: dict[Key, asyncio.Task[Verdict]] = {}
 
@@ -47,36 +51,40 @@ class GrammarTrials:
         except Unavailable:
             raise StartError("The host of grammar trials does not start; see above.") from None
 
-    async def check(self, constraints: Sequence[Constraint]) -> None:
+    async def check(self, constraints: Sequence[Constraint], tenant: str | None) -> None:
         """Raises InvalidRequest for constraints that do not compile in time, and Unavailable when
-        too many others are waiting."""
+        too many others are waiting, or too many of the tenant's own."""
         key = tuple(constraints)
         verdict = self._recall(key)
         if verdict is None:
-            if key not in self._judging and len(self._judging) >= _MAX_WAITING:
-                raise Unavailable(
-                    "Too many schemas are waiting to be compiled.",
-                    code="overloaded",
-                    retry_after_s=2,
-                )
             # A client that leaves does not take the trial along: it would free its place too soon.
-            verdict = await asyncio.shield(self._judging.get(key) or self._begin(key))
+            verdict = await asyncio.shield(self._judging.get(key) or self._begin(key, tenant))
         if not verdict.is_good:
             raise self._refusal(key, verdict)
 
-    def _begin(self, key: Key) -> "asyncio.Task[Verdict]":
-        task = self._judging[key] = asyncio.create_task(self._judge(key))
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    def _begin(self, key: Key, tenant: str | None) -> "asyncio.Task[Verdict]":
+        """The trial is the tenant's, whoever else waits for it. Raises Unavailable."""
+        if self._turns.num_in_hand(tenant) >= _MAX_OF_TENANT:
+            raise too_many("schemas of this tenant")
+        if len(self._judging) >= _MAX_WAITING:
+            raise too_many("schemas")
+        turn = self._turns.join(tenant)
+        task = self._judging[key] = asyncio.create_task(self._judge(key, turn))
+        task.add_done_callback(partial(self._end, key, turn))
         return task
 
-    async def _judge(self, key: Key) -> Verdict:
-        try:
-            async with self._running:
-                verdict = await self._try_out(key)
-            self._remember(key, verdict)
-            return verdict
-        finally:
-            del self._judging[key]
+    async def _judge(self, key: Key, turn: Turn) -> Verdict:
+        await turn.has_come.wait()
+        verdict = await self._try_out(key)
+        self._remember(key, verdict)
+        return verdict
+
+    def _end(self, key: Key, turn: Turn, trial: "asyncio.Task[Verdict]") -> None:
+        """However it ended, also before it began."""
+        del self._judging[key]
+        self._turns.leave(turn)
+        if not trial.cancelled():
+            trial.exception()  # taken note of: all who wanted it may have left
 
     def _recall(self, key: Key) -> Verdict | None:
         noted, verdict = self._remembered.get(digest_of(key), (0.0, None))
@@ -125,6 +133,14 @@ class GrammarTrials:
         )
         sentence = f"To compile {where} {reason}; simplify it."
         return InvalidRequest(sentence, param=where, code="schema_too_complex")
+
+
+def too_many(what: str) -> Unavailable:
+    return Unavailable(
+        f"Too many {what} are waiting to be compiled; send it again later.",
+        code="overloaded",
+        retry_after_s=2,
+    )
 
 
 def digest_of(key: Key) -> bytes:

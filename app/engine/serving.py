@@ -135,9 +135,12 @@ class Engine:
         models = await self._state.openai_serving_models.show_available_models()
         return [card.model_dump() | {"root": card.id} for card in models.data]
 
-    async def check_constraints(self, constraints: Sequence[Constraint]) -> None:
-        """Raises InvalidRequest for what does not compile within the deadline."""
-        await self._trials.check(constraints)
+    async def check_constraints(
+        self, constraints: Sequence[Constraint], tenant: str | None
+    ) -> None:
+        """Raises InvalidRequest for what does not compile within the deadline, and Unavailable
+        where too many are waiting."""
+        await self._trials.check(constraints, tenant)
 
     def translate(self, error: Exception) -> RequestError:
         return translate(error)

@@ -61,7 +61,7 @@ def test_what_does_not_compile_is_refused_with_the_compilers_reason() -> None:
         errors = []
         for kind, text in BAD:
             with pytest.raises(InvalidRequest) as refused:
-                await trials.check([GOOD, Constraint(kind, text, "the field")])
+                await trials.check([GOOD, Constraint(kind, text, "the field")], None)
             errors.append(refused.value)
         return errors
 
@@ -73,15 +73,15 @@ def test_what_does_not_compile_is_refused_with_the_compilers_reason() -> None:
 
 def test_what_takes_too_long_is_ended_and_holds_up_nobody() -> None:
     async def use(trials: GrammarTrials) -> None:
-        slow = asyncio.create_task(trials.check([SLOW]))
+        slow = asyncio.create_task(trials.check([SLOW], None))
         await asyncio.sleep(0.05)
-        await trials.check([GOOD])
+        await trials.check([GOOD], None)
         assert not slow.done()
         with pytest.raises(InvalidRequest, match="compile_timeout_s"):
             await slow
         began = asyncio.get_running_loop().time()
         with pytest.raises(InvalidRequest, match="compile_timeout_s"):
-            await trials.check([SLOW])  # remembered
+            await trials.check([SLOW], None)  # remembered
         assert asyncio.get_running_loop().time() - began < 0.1
 
     with_trials(use, deadline_s=1)
@@ -93,7 +93,7 @@ def test_a_host_that_dies_is_replaced() -> None:
         host.send_signal(signal.SIGKILL)
         host.wait(5)
         await asyncio.sleep(0.1)
-        await trials.check([Constraint("regex", "abc", "x")])
+        await trials.check([Constraint("regex", "abc", "x")], None)
         assert [each.pid for each in hosts()] != [host.pid]
 
     with_trials(use)
@@ -104,13 +104,13 @@ def test_who_waits_for_a_host_that_dies_is_told_and_nobody_else() -> None:
     another = Constraint("grammar", SLOW.text + "\n", "slow too")
 
     async def use(trials: GrammarTrials) -> None:
-        waiting = asyncio.create_task(trials.check([SLOW]))
+        waiting = asyncio.create_task(trials.check([SLOW], None))
         await asyncio.sleep(0.3)
         (host,) = hosts()
         host.send_signal(signal.SIGKILL)
         host.wait(5)
         await asyncio.sleep(0.1)
-        late = asyncio.create_task(trials.check([another]))
+        late = asyncio.create_task(trials.check([another], None))
         with pytest.raises(Unavailable, match="send it again"):
             await waiting
         assert not late.done()
@@ -122,7 +122,7 @@ def test_who_waits_for_a_host_that_dies_is_told_and_nobody_else() -> None:
 
 def test_the_same_constraint_is_compiled_once() -> None:
     async def use(trials: GrammarTrials) -> int:
-        await asyncio.gather(*(trials.check([GOOD]) for _ in range(50)))
+        await asyncio.gather(*(trials.check([GOOD], None) for _ in range(50)))
         return trials._host._num_trials if trials._host else 0
 
     assert with_trials(use) == 2  # the warm-up's, and ours
@@ -137,14 +137,14 @@ def test_a_verdict_is_remembered_and_its_text_is_not() -> None:
     async def use(trials: GrammarTrials) -> None:
         constraint = Constraint("json", '{"type": "integer"}', "format")
         text = weakref.ref(constraint)
-        await trials.check([constraint])
+        await trials.check([constraint], None)
         del constraint
         await asyncio.sleep(0)
         gc.collect()
         assert text() is None
         await trials.stop()  # what is remembered needs no host
         trials.job = Job("", 0)
-        await trials.check([Constraint("json", '{"type": "integer"}', "format")])
+        await trials.check([Constraint("json", '{"type": "integer"}', "format")], None)
         assert trials._host is None
 
     with_trials(use)

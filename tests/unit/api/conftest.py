@@ -67,8 +67,10 @@ class ScriptedEngine:
     async def list_models(self) -> list[dict[str, Any]]:
         return [{"id": "org/bundled"}]
 
-    async def check_constraints(self, constraints: Sequence[Constraint]) -> None:
-        self.constraints = tuple(constraints)
+    async def check_constraints(
+        self, constraints: Sequence[Constraint], tenant: str | None
+    ) -> None:
+        self.constraints, self.constraining_tenant = tuple(constraints), tenant
 
     def translate(self, error: Exception) -> RequestError:
         return InternalError("The engine failed on this request.", code="engine_error")

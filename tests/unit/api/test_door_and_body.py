@@ -6,8 +6,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.core.keys import KeyRing, digest_of, make_key
 from app.core.meter import current_meter
 from app.core.state import Phase, ServiceState
+from tests.unit.api.conftest import SECRET, ScriptedEngine
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "bundled"}
@@ -53,6 +55,18 @@ def test_work_is_refused_unless_ready_and_probes_say_why(
     assert ready.json()["reason"]
     healthy = ask(client, "GET", "/health").status_code == 200
     assert healthy == (phase is not Phase.ENGINE_DEAD)
+
+
+def test_constraints_are_tried_out_in_the_name_of_the_keys_tenant(
+    app: FastAPI, client: httpx.AsyncClient, engine: ScriptedEngine
+) -> None:
+    keys = KeyRing([make_key("k", digest_of(SECRET), ["infer"], tenant="t")])
+    app.state.resources.keys.adopt(keys)
+    messages = [{"role": "user", "content": "Hello"}]
+    body = BODY | {"structured_outputs": {"regex": "[ab]"}, "messages": messages}
+    assert ask(client, "POST", CHAT, json=body).status_code == 200
+    assert [each.text for each in engine.constraints] == ["[ab]"]
+    assert engine.constraining_tenant == "t"
 
 
 def test_a_body_that_never_ends_is_cut_off(client: httpx.AsyncClient) -> None:
