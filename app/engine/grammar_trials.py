@@ -23,7 +23,7 @@ logger = logging.getLogger("gateway.engine")
 _MAX_RUNNING = 2
 _MAX_WAITING = 64
 # What one tenant may have of these, so that others find a place.
-_MAX_OF_TENANT = _MAX_WAITING // 4
+_MAX_OF_TENANT = _MAX_WAITING // 2
 # The host answers at the deadline at the latest, or has to be loaded first (some 6 s); longer than
 # this on top, and it is not there. While the engine loads too, it may take its time.
 _PATIENCE_S, _LOADING_S = 30.0, 300.0

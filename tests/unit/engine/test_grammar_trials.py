@@ -16,6 +16,7 @@ with warnings.catch_warnings(action="ignore"):  # torch's own, while it is impor
     from app.engine import grammar_trials
     from app.engine.grammar_trials import GrammarTrials
 
+SHARE = 32  # of the places, one tenant's
 Use = Callable[[GrammarTrials, "SlowHost"], Awaitable[None]]
 
 
@@ -80,20 +81,20 @@ def test_a_full_share_of_one_tenant_delays_anothers_trial_by_one(
     use_trials: Callable[[Use], None],
 ) -> None:
     async def use(trials: GrammarTrials, host: SlowHost) -> None:
-        flood = await begin(trials, "a", *numbered("a", 16))
+        flood = await begin(trials, "a", *numbered("a", SHARE))
         await trials.check(named("b"), "b")
         assert now_s() == 2  # one trial of the other's, and its own
         await asyncio.gather(*flood)
-        assert host.tried == ["a0", "a1", "b", *numbered("a", 16)[2:]]
+        assert host.tried == ["a0", "a1", "b", *numbered("a", SHARE)[2:]]
 
     use_trials(use)
 
 
-def test_a_tenants_seventeenth_is_refused_and_others_are_taken(
+def test_what_is_beyond_a_tenants_share_is_refused_and_others_are_taken(
     use_trials: Callable[[Use], None],
 ) -> None:
     async def use(trials: GrammarTrials, host: SlowHost) -> None:
-        flood = await begin(trials, "a", *numbered("a", 16))
+        flood = await begin(trials, "a", *numbered("a", SHARE))
         with pytest.raises(Unavailable, match="of this tenant") as refused:
             await trials.check(named("one more"), "a")
         assert (refused.value.code, refused.value.retry_after_s) == ("overloaded", 2)
@@ -102,7 +103,7 @@ def test_a_tenants_seventeenth_is_refused_and_others_are_taken(
         flood += await begin(trials, "a", "now there is room")
         await asyncio.gather(*flood, *others)
         assert sorted(host.tried) == sorted(
-            [*numbered("a", 16), "b", "nobody's", "now there is room"]
+            [*numbered("a", SHARE), "b", "nobody's", "now there is room"]
         )
 
     use_trials(use)
@@ -111,8 +112,8 @@ def test_a_tenants_seventeenth_is_refused_and_others_are_taken(
 def test_the_bound_of_all_together_stands(use_trials: Callable[[Use], None]) -> None:
     async def use(trials: GrammarTrials, host: SlowHost) -> None:
         clients = []
-        for tenant in "abcd":
-            clients += await begin(trials, tenant, *numbered(tenant, 16))
+        for tenant in "ab":
+            clients += await begin(trials, tenant, *numbered(tenant, SHARE))
         with pytest.raises(Unavailable, match="Too many schemas are waiting") as refused:
             await trials.check(named("e"), "e")
         assert (refused.value.code, refused.value.retry_after_s) == ("overloaded", 2)
@@ -126,7 +127,7 @@ def test_what_two_tenants_ask_for_at_once_is_tried_once_for_both(
 ) -> None:
     async def use(trials: GrammarTrials, host: SlowHost) -> None:
         first = await begin(trials, "a", "same")
-        flood = await begin(trials, "b", *numbered("b", 16))
+        flood = await begin(trials, "b", *numbered("b", SHARE))
         second = await begin(trials, "b", "same")  # costs its tenant, whose share is full, nothing
         await asyncio.gather(*first, *second)
         assert now_s() == 1
@@ -140,13 +141,13 @@ def test_a_client_that_leaves_keeps_its_tenants_place_until_the_trial_ends(
     use_trials: Callable[[Use], None],
 ) -> None:
     async def use(trials: GrammarTrials, host: SlowHost) -> None:
-        for client in await begin(trials, "a", *numbered("a", 16)):
+        for client in await begin(trials, "a", *numbered("a", SHARE)):
             client.cancel()
         await asyncio.sleep(0)
         with pytest.raises(Unavailable):
             await trials.check(named("one more"), "a")
-        await asyncio.sleep(10)
-        assert host.tried == numbered("a", 16)
+        await asyncio.sleep(SHARE)
+        assert host.tried == numbered("a", SHARE)
 
     use_trials(use)
 
