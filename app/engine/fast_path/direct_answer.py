@@ -106,7 +106,7 @@ class DirectAnswer:
 
     def _add(self, queue: Any) -> None:
         self._chats.inlet.add(self._request, self._prompt.text, queue)
-        self._chats.streams.know_prompt(self._request.request_id)
+        self._chats.streams.share_texts(self._request.request_id)
 
     async def _last_output(self, place: Place | None) -> RequestOutput:
         queue, streams, tokens = LastOutput(), self._chats.streams, None

@@ -51,7 +51,7 @@ class DirectStreams:
         state = self._processor.request_states.get(ids[0]) if len(ids) == 1 else None
         if state is None or response is None or not can_be_direct(state):
             return None
-        self._texts.share_with(state.detokenizer, is_whole=False)
+        self._texts.share_with(state.detokenizer)
         return DirectStream(state, pattern, response, current_meter.get() or Meter())
 
     def open_whole(self, internal_id: str) -> WholeTokens | None:
@@ -59,10 +59,10 @@ class DirectStreams:
         state = self._processor.request_states.get(internal_id)
         return WholeTokens(state) if state is not None and can_be_whole(state) else None
 
-    def know_prompt(self, internal_id: str) -> None:
-        """The prompt of a request that the engine has just got was made of a text."""
+    def share_texts(self, internal_id: str) -> None:
+        """With a request that the engine has just got."""
         state = self._processor.request_states[internal_id]
-        self._texts.share_with(state.detokenizer, is_whole=True)
+        self._texts.share_with(state.detokenizer, state.prompt_token_ids)
 
     def begin(self, stream: DirectStream | WholeTokens) -> None:
         """Take its outputs from now on; not while one still waits for the stream's generator."""

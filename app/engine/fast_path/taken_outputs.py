@@ -10,8 +10,8 @@ _DETOKENIZERS = (FastIncrementalDetokenizer, KnowingDetokenizer)
 
 
 class TakenOutputs:
-    """Of one request. Its tokens are detokenized by vLLM's own detokenizer of it, which stays as
-    vLLM would have it; the request's other records hear of them when the outputs are handed back.
+    """Of one request. Its tokens are detokenized by its own detokenizer, which stays as vLLM would
+    have it; the request's other records hear of them when the outputs are handed back.
     """
 
     __slots__ = ("_detokenizer", "_num_before", "last_token_s", "state")

@@ -18,6 +18,7 @@ from vllm.v1.engine.core_client import AsyncMPClient
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from app.core.parsed_body import hand_on
+from app.engine.fast_path import direct_chats
 from app.engine.fast_path.direct_chats import DirectChats, find_id, make_direct_chats
 from app.engine.fast_path.direct_streams import DirectStreams
 from app.engine.fast_path.engine_inlet import has_plain_inlet
@@ -25,6 +26,7 @@ from app.engine.fast_path.fast_route import FastRoute, Headers, RawRequest, plai
 from app.engine.fast_path.plain_chats import PlainChats
 from app.engine.fast_path.short_prompts import ShortPrompts
 from app.engine.fast_path.whole_answers import WholeAnswers, json_of, whole_apis
+from tests.unit.engine.fast_path.byte_tokenizer import tokens_of
 from tests.unit.engine.fast_path.fast_client import USAGE, Client, refuse_stock, texts_of
 from tests.unit.engine.fast_path.recorded_engine import Piece
 from tests.unit.engine.fast_path.test_differential import TOKENS
@@ -294,3 +296,31 @@ def test_a_server_that_limits_or_logs_what_waits_has_no_direct_way(bench: Bench)
             engine.engine_core.__class__ = WiredCore
 
     asyncio.run(ask())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_prompt_that_ends_with_a_cut_character_is_not_shown_to_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, *, stream: bool
+) -> None:
+    """vLLM's detokenizer gives such a prompt with the first token, to the client whose it is."""
+    prompts = iter(["My PIN is 1234 \ufffd", "Hello"])
+    monkeypatch.setattr(direct_chats, "token_ids_of", lambda *_: tokens_of(next(prompts)))
+
+    async def ask(route: WholeAnswers, engine: WiredEngine, number: int) -> str:
+        client = Client(BODY | {"stream": stream})
+        scope = client.scope(str(number))
+        hand_on(scope, client.body)
+        answering = asyncio.create_task(route(scope, client.receive, client.send))
+        request = await engine.next_request(number)
+        for piece in (Piece(tokens_of("O")), Piece(tokens_of("K"), FinishReason.LENGTH)):
+            await engine.step({request.request_id: piece}, 30)
+        await asyncio.wait_for(answering, 60)
+        return client.content.decode()
+
+    async def ask_both() -> list[str]:
+        async with direct(bench) as (route, engine, _):
+            return [await ask(route, engine, number) for number in range(2)]
+
+    _, second = asyncio.run(ask_both())
+    assert "1234" not in second
+    assert '"content":"OK"' in second or '"content":"O"' in second

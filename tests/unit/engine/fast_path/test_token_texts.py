@@ -15,8 +15,16 @@ from vllm.v1.engine.detokenizer import FastIncrementalDetokenizer
 from app.engine.fast_path.token_texts import KnowingDetokenizer, KnownTexts
 from tests.unit.engine.fast_path.byte_tokenizer import WORDS, byte_tokenizer
 
-CUT_PROMPT = [32, 195]  # which ends with half a character
-PROMPTS = {False: CUT_PROMPT, True: [32, 195, 169]}  # by whether they end with a whole one
+WHOLE_PROMPT, CUT_PROMPT = [32, 195, 169], [32, 195]  # which ends with half a character
+REPLACEMENT = list("\ufffd".encode())  # which says by itself what a cut character does
+PROMPTS = {
+    "whole": WHOLE_PROMPT,
+    "cut": CUT_PROMPT,
+    "replaced": [*WHOLE_PROMPT, *REPLACEMENT],
+    "special": [*b"secret", *REPLACEMENT, 256 + len(WORDS)],
+    "all special": [*b"secret", *[256 + len(WORDS)] * 9],
+    "empty": [],
+}
 
 
 def tokenizer_with_specials() -> PreTrainedTokenizerFast:
@@ -42,16 +50,32 @@ def detokenizer_of(
 
 
 @settings(max_examples=500)
-@given(tokens=TOKENS, skips=st.booleans(), spaces=st.booleans(), is_whole=st.booleans())
+@given(
+    tokens=TOKENS,
+    skips=st.booleans(),
+    spaces=st.booleans(),
+    prompt=st.one_of(st.sampled_from(sorted(PROMPTS)).map(PROMPTS.__getitem__), TOKENS),
+)
 def test_texts_are_what_the_detokenizer_says(
-    tokens: list[int], *, skips: bool, spaces: bool, is_whole: bool
+    tokens: list[int], prompt: list[int], *, skips: bool, spaces: bool
 ) -> None:
     params = SamplingParams(skip_special_tokens=skips, spaces_between_special_tokens=spaces)
-    theirs, ours = (detokenizer_of(params, PROMPTS[is_whole]) for _ in range(2))
-    KNOWN.share_with(ours, is_whole=is_whole)
+    theirs, ours = (detokenizer_of(params, prompt) for _ in range(2))
+    KNOWN.share_with(ours, prompt)
     assert [ours.decode_next(token) for token in tokens] == [
         theirs.decode_next(token) for token in tokens
     ]
+
+
+@pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
+def test_nothing_of_a_prompt_is_kept_for_the_next(prompt: list[int]) -> None:
+    texts = KnownTexts(TOKENIZER)
+    for each in (prompt, WHOLE_PROMPT):
+        detokenizer = detokenizer_of(SamplingParams(), each)
+        texts.share_with(detokenizer, each)
+        said = [detokenizer.decode_next(token) for token in b"Oh, oh"]
+    assert "".join(said) == "Oh, oh"
+    assert detokenizer.known.items() <= {token: chr(token) for token in b"Oh, oh"}.items()
 
 
 @settings(max_examples=100)
@@ -62,16 +86,16 @@ def test_a_detokenizer_that_was_used_before_is_taken_over_as_it_is(
     theirs, ours = (detokenizer_of(SamplingParams()) for _ in range(2))
     for token in before:
         assert ours.decode_next(token) == theirs.decode_next(token)
-    KNOWN.share_with(ours, is_whole=False)
+    KNOWN.share_with(ours)
     assert [ours.decode_next(token) for token in tokens] == [
         theirs.decode_next(token) for token in tokens
     ]
 
 
-@pytest.mark.parametrize("is_whole", [False, True])
-def test_a_token_is_decoded_once(*, is_whole: bool) -> None:
-    detokenizer = detokenizer_of(SamplingParams(), PROMPTS[is_whole])
-    KnownTexts(TOKENIZER).share_with(detokenizer, is_whole=is_whole)
+@pytest.mark.parametrize("prompt", [WHOLE_PROMPT, CUT_PROMPT])
+def test_a_token_is_decoded_once(prompt: list[int]) -> None:
+    detokenizer = detokenizer_of(SamplingParams(), prompt)
+    KnownTexts(TOKENIZER).share_with(detokenizer, prompt)
     assert isinstance(detokenizer, KnowingDetokenizer)
     decoded: list[int] = []
     step = detokenizer._protected_step
@@ -85,7 +109,7 @@ def test_a_token_is_decoded_once(*, is_whole: bool) -> None:
     texts = [detokenizer.decode_next(token) for token in [97, 98, 97, 98, 97]]
     assert texts[1:] == ["b", "a", "b", "a"]
     # A token after what may be half a character says nothing of itself.
-    assert decoded == ([97, 98] if is_whole else [97, 98, 97])
+    assert decoded == ([97, 98] if prompt is WHOLE_PROMPT else [97, 98, 97])
 
 
 @pytest.mark.parametrize("decoder", [decoders.Metaspace(), decoders.WordPiece(), None])
@@ -95,5 +119,5 @@ def test_other_decoders_are_asked_each_time(decoder: Any) -> None:
         backend.decoder = decoder
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
     detokenizer = detokenizer_of(SamplingParams())
-    KnownTexts(tokenizer).share_with(detokenizer, is_whole=True)
+    KnownTexts(tokenizer).share_with(detokenizer, WHOLE_PROMPT)
     assert type(detokenizer) is FastIncrementalDetokenizer
