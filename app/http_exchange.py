@@ -32,8 +32,12 @@ class Exchange(RequestResponseCycle):
 
     def when_left(self, tell: Callable[[], None] | None) -> None:
         self._tell_left = tell
-        if tell is not None and self.disconnected:
+        if tell is None:
+            return
+        if self.disconnected:
             asyncio.get_running_loop().call_soon(self.tell_left)
+        else:  # after a long body the connection is not read, and would not say that it ended
+            self.flow.resume_reading()
 
     def leave(self) -> None:
         """The client is gone."""
@@ -44,11 +48,11 @@ class Exchange(RequestResponseCycle):
         self.leave_scope()
 
     def join_scope(self) -> None:
-        """Until the end: a circle would be left to the garbage collector."""
         scope: Any = self.scope
         scope[CLIENT] = self
 
     def leave_scope(self) -> None:
+        """At the end: a circle would be left to the garbage collector."""
         scope: Any = self.scope
         scope.pop(CLIENT, None)
 

@@ -119,6 +119,24 @@ def test_a_body_that_came_with_its_head_is_known_to_be_there(*, is_slow: bool) -
     assert app.had_all == [not is_slow, True]
 
 
+def test_a_client_that_leaves_after_a_long_body_is_noticed() -> None:
+    """Its connection is not read while more of a body waits than 64 KiB."""
+    size = 100_000
+
+    async def ask(port: int) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST.replace(b"4", b"%d" % size) + b"x" * 1000)
+        await asyncio.sleep(0.05)
+        writer.write(b"x" * (size - 1000))
+        await app.begun.acquire()
+        writer.close()
+        await asyncio.wait_for(app.told.wait(), 10)
+
+    app = Watching()
+    with_listener(ask, app)
+    assert app.num_told == 1
+
+
 def test_nothing_of_a_request_is_left_to_the_garbage_collector() -> None:
     async def ask_often(port: int) -> None:
         app.answers.set()
