@@ -65,7 +65,7 @@ class LearnedPrompts:
         self._known: dict[tuple[str, ...], LearnedPrompt | None] = {}
         try:
             self._template = opaque_template(environment, source)
-        except (LookedAt, *TEMPLATE_FAILED):
+        except (LookedAt, Exception):  # noqa: BLE001 (whatever it is, nothing is learned)
             self._template = None
 
     def render(self, messages: Sequence[Any]) -> str | None:
@@ -84,7 +84,10 @@ class LearnedPrompts:
         """None where there is none: what the template does depends on the contents, or it has
         refused these roles, or enough is known already."""
         if roles not in self._known and len(self._known) < MAX_LEARNED:
-            self._known[roles] = self._learn(roles)
+            try:
+                self._known[roles] = self._learn(roles)
+            except (LookedAt, Exception):  # noqa: BLE001 (the template says what it is)
+                self._known[roles] = None
         return self._known.get(roles)
 
     def _learn(self, roles: tuple[str, ...]) -> LearnedPrompt | None:
@@ -94,11 +97,7 @@ class LearnedPrompts:
             OpaqueMessage(role=role, content=OpaqueText(Place(index)))
             for index, role in enumerate(roles)
         ]
-        try:
-            text = self._template.render(messages=messages, **self._given)
-        except (LookedAt, *TEMPLATE_FAILED):
-            return None
-        prompt = learned(pieces_of(text))
+        prompt = learned(pieces_of(self._template.render(messages=messages, **self._given)))
         return prompt if self._holds(prompt, roles) else None
 
     def _holds(self, prompt: LearnedPrompt, roles: tuple[str, ...]) -> bool:

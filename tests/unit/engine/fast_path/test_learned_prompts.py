@@ -198,6 +198,20 @@ def test_a_client_that_asks_for_odd_roles_does_not_take_the_room_of_usual_ones()
         assert len(roles) <= MAX_MESSAGES
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ 'a long name' | truncate(2) if messages | length > 12 }}",  # an AssertionError
+        "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) if messages | length > 12 }}",
+    ],
+)
+def test_a_template_that_fails_in_a_way_of_its_own_fails_its_requests_alone(text: str) -> None:
+    template = made("{% for each in messages %}{{ each.content }}{% endfor %}" + text)
+    template.learned.learn_usual()
+    assert is_learned(template, "user")
+    assert not is_learned(template, *USUAL[-1])
+
+
 def test_what_was_learned_wrongly_is_forgotten() -> None:
     """Never seen; the comparison with Jinja is a net."""
     template, messages = made(LLAMA_3), [{"role": "user", "content": " x"}]
