@@ -1,5 +1,6 @@
 import json
 import logging
+import pickle
 
 import pytest
 
@@ -21,3 +22,11 @@ def test_a_record_of_fields_reads_like_one_with_extra(formatter: logging.Formatt
 def test_what_json_does_not_know_is_logged_as_text() -> None:
     record = FieldsRecord(logging.getLogger("gateway"), logging.INFO, "x", {"who": {"a"}})
     assert json.loads(JsonFormatter().format(record))["who"] == "{'a'}"
+
+
+def test_a_record_of_fields_is_for_others_formatters_too() -> None:
+    names = vars(logging.makeLogRecord({})).keys() - {"message"}
+    form = " ".join(f"%({name})s" for name in sorted(names)) + " %(process)d %(relativeCreated)d"
+    record = FieldsRecord(logging.getLogger("gateway"), logging.INFO, "a request", FIELDS)
+    assert "a request" in logging.Formatter(form + " %(asctime)s").format(record)
+    assert pickle.loads(pickle.dumps(record)).fields == FIELDS
