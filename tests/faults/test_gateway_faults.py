@@ -183,15 +183,22 @@ def num_given_up(gateway: GatewayProcess) -> int:
     return sum(line.get("status") == 499 for line in gateway.log())
 
 
+def num_finished(gateway: GatewayProcess) -> int:
+    return sum(line.get("finish_reason") == "length" for line in gateway.log())
+
+
 def test_a_clock_that_jumps_disturbs_nobody(sturdy: Sturdy, table: FaultTable) -> None:
     gateway = sturdy.gateway
     clients = Clients(gateway).send(*[chat(max_tokens=3000, stream=True)] * 4).wait_running()
     begun = time.monotonic()
     for jump_s in (DAY_S, -DAY_S, 0):
+        num_done = num_finished(gateway)
         sturdy.clock.shift(jump_s)
         time.sleep(2)  # a heartbeat, and more
         assert health_of(gateway) == 200
         assert is_serving(gateway)
+        # A request is recorded when its answer is out; the clock must not go on before.
+        wait_for(lambda: num_finished(gateway) > num_done, "not logged")  # noqa: B023 (called now)
     over_s = time.monotonic() - begun
     assert all(answer.is_whole for answer in clients.wait_all())
     days = {record["time"][:10] for record in chain_of(sturdy.usage)}
