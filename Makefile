@@ -41,7 +41,7 @@ test: lint  ## everything but the long suites, on the real engine
 test-all: test test-deploy test-faults  ## with the long suites
 	$(RUN) -m pytest -q tests/long
 
-test-budget: test-environment  ## CPU time per streamed token, beside vLLM's own server
+test-budget: test-environment  ## CPU time per streamed token and per request, beside vLLM's own server
 	$(RUN) -m pytest -q tests/long/test_cpu_budget.py
 
 test-faults: test-environment  ## break the running service: engine, connections, files
