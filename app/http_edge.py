@@ -6,6 +6,7 @@ import asyncio
 import functools
 import resource
 import urllib.parse
+from collections import deque
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +22,8 @@ from app.http_exchange import Exchange
 _OTHER_FILES = 1024
 # Requests of a connection with which it is still read, so that a client that leaves is noticed.
 _MAX_AHEAD = 8
+# Requests that may wait for their turn behind one: a read of 256 KiB can hold 14,000.
+_MAX_QUEUED = 1024
 # The line before a chunk, for the sizes of most: formatting one costs as much as all that is
 # around it.
 _NUM_SIZE_LINES = 1024
@@ -68,7 +71,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.send_timer: asyncio.TimerHandle | None = None
         self.idle_timer: asyncio.TimerHandle | None = None
         self.idle_since_s: float | None = None  # None: a request is under way
-        self.cycles: list[Exchange] = []  # not answered yet, and the last
+        self.cycles: deque[Exchange] = deque()  # not answered yet, and the last
         self.raw: ChunkedResponse | None = None  # of the request that is being answered
 
     def connection_made(self, transport: Any) -> None:
@@ -91,7 +94,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def tell_all_cycles(self) -> None:
         """uvicorn tells the last request that its client is gone, not one that runs before it."""
-        cycles, self.cycles = self.cycles, []
+        cycles, self.cycles = self.cycles, deque()
         for cycle in cycles:
             cycle.leave()
 
@@ -215,12 +218,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self.is_upgrade = self.parser.should_upgrade() and method != b"CONNECT"
         if self.is_upgrade:
             return
+        if len(self.pipeline) >= _MAX_QUEUED:
+            raise ValueError("too many requests wait behind one")
         self.stop_timer()
         self.is_in_head = self.has_begun_head = False
         self.idle_since_s = None  # it may have begun before the last answer ended
         self.num_heads += 1
-        before = [each for each in self.cycles if not each.response_complete]
-        self.cycles = [*before, self.begin_exchange(method.decode("ascii"))]
+        while self.cycles and self.cycles[0].response_complete:  # answered in this order
+            self.cycles.popleft()
+        self.cycles.append(self.begin_exchange(method.decode("ascii")))
         if self.pipeline and len(self.cycles) <= _MAX_AHEAD:
             self.flow.resume_reading()
 
