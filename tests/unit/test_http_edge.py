@@ -178,7 +178,7 @@ def test_upgrades_by_the_hundred_are_read_one_after_the_other() -> None:
     assert exchange(greedy * 1000 + LAST).count(b"HTTP/1.1 200 OK") == 1001
 
 
-def test_of_requests_by_the_thousand_as_many_are_taken_as_are_answered() -> None:
+def test_of_requests_by_the_thousand_some_wait_and_those_are_answered() -> None:
     num_sent, num_taken = 20_000, 0
     goes_on = asyncio.Event()
 

@@ -92,6 +92,15 @@ def test_a_detokenizer_that_was_used_before_is_taken_over_as_it_is(
     ]
 
 
+def test_what_is_not_the_tokens_own_text_is_not_kept_whatever_is_believed_of_the_prompt() -> None:
+    prompt = PROMPTS["special"]
+    detokenizer = detokenizer_of(SamplingParams(), prompt)
+    KnownTexts(TOKENIZER).share_with(detokenizer, prompt)
+    detokenizer.is_whole = True
+    assert "secret" in detokenizer.decode_next(ord("a"))
+    assert detokenizer.known == {}
+
+
 @pytest.mark.parametrize("prompt", [WHOLE_PROMPT, CUT_PROMPT])
 def test_a_token_is_decoded_once(prompt: list[int]) -> None:
     detokenizer = detokenizer_of(SamplingParams(), prompt)
