@@ -30,6 +30,7 @@ _PATIENCE_S, _LOADING_S = 30.0, 300.0
 _MAX_REMEMBERED = 4096
 _REMEMBERED_S = 600.0
 Key = tuple[Constraint, ...]
+Asked = tuple[str | None, Key]  # by a tenant
 
 
 class GrammarTrials:
@@ -42,7 +43,7 @@ class GrammarTrials:
         self._remembered: OrderedDict[bytes, tuple[float, Verdict]] = OrderedDict()
         self._turns = Turns(_MAX_RUNNING)
         self._starting = asyncio.Lock()
-        self._judging: dict[Key, asyncio.Task[Verdict]] = {}
+        self._judging: dict[Asked, asyncio.Task[Verdict]] = {}
 
     async def start(self) -> None:
         """Start the host, and wait until it has everything loaded. Raises StartError."""
@@ -58,30 +59,34 @@ class GrammarTrials:
         verdict = self._recall(key)
         if verdict is None:
             # A client that leaves does not take the trial along: it would free its place too soon.
-            verdict = await asyncio.shield(self._judging.get(key) or self._begin(key, tenant))
+            asked = (tenant, key)
+            verdict = await asyncio.shield(self._judging.get(asked) or self._begin(asked))
         if not verdict.is_good:
             raise self._refusal(key, verdict)
 
-    def _begin(self, key: Key, tenant: str | None) -> "asyncio.Task[Verdict]":
-        """The trial is the tenant's, whoever else waits for it. Raises Unavailable."""
+    def _begin(self, asked: Asked) -> "asyncio.Task[Verdict]":
+        """In the tenant's own turn, whoever else has asked for the same. Raises Unavailable."""
+        tenant, key = asked
         if self._turns.num_in_hand(tenant) >= _MAX_OF_TENANT:
             raise too_many("schemas of this tenant")
         if len(self._judging) >= _MAX_WAITING:
             raise too_many("schemas")
         turn = self._turns.join(tenant)
-        task = self._judging[key] = asyncio.create_task(self._judge(key, turn))
-        task.add_done_callback(partial(self._end, key, turn))
+        task = self._judging[asked] = asyncio.create_task(self._judge(key, turn))
+        task.add_done_callback(partial(self._end, asked, turn))
         return task
 
     async def _judge(self, key: Key, turn: Turn) -> Verdict:
         await turn.has_come.wait()
-        verdict = await self._try_out(key)
-        self._remember(key, verdict)
+        verdict = self._recall(key)  # another tenant's turn may have come first
+        if verdict is None:
+            verdict = await self._try_out(key)
+            self._remember(key, verdict)
         return verdict
 
-    def _end(self, key: Key, turn: Turn, trial: "asyncio.Task[Verdict]") -> None:
+    def _end(self, asked: Asked, turn: Turn, trial: "asyncio.Task[Verdict]") -> None:
         """However it ended, also before it began."""
-        del self._judging[key]
+        del self._judging[asked]
         self._turns.leave(turn)
         if not trial.cancelled():
             trial.exception()  # taken note of: all who wanted it may have left

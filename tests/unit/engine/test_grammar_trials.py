@@ -122,14 +122,26 @@ def test_the_bound_of_all_together_stands(use_trials: Callable[[Use], None]) -> 
     use_trials(use)
 
 
-def test_what_two_tenants_ask_for_at_once_is_tried_once_for_both(
+def test_what_another_tenant_has_waiting_is_tried_in_ones_own_turn_and_once(
     use_trials: Callable[[Use], None],
 ) -> None:
     async def use(trials: GrammarTrials, host: SlowHost) -> None:
-        first = await begin(trials, "a", "same")
-        flood = await begin(trials, "b", *numbered("b", SHARE))
-        second = await begin(trials, "b", "same")  # costs its tenant, whose share is full, nothing
-        await asyncio.gather(*first, *second)
+        flood = await begin(trials, "a", *numbered("a", SHARE - 1), "same")
+        await trials.check(named("same"), "b")
+        assert now_s() == 2
+        await asyncio.gather(*flood)
+        assert host.tried.count("same") == 1
+
+    use_trials(use)
+
+
+def test_what_one_tenant_asks_for_twice_at_once_is_tried_once(
+    use_trials: Callable[[Use], None],
+) -> None:
+    async def use(trials: GrammarTrials, host: SlowHost) -> None:
+        flood = await begin(trials, "a", "same", *numbered("a", SHARE - 1))
+        again = await begin(trials, "a", "same")  # costs the tenant, whose share is full, nothing
+        await asyncio.gather(*again)
         assert now_s() == 1
         await asyncio.gather(*flood)
         assert host.tried.count("same") == 1
