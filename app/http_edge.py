@@ -195,13 +195,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self.count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """As uvicorn's, and bounded."""
-        name = name.lower()
-        if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+        super().on_header(name, value)
+        if name.lower() == b"transfer-encoding" and value.strip().lower() != b"chunked":
             raise ValueError("a body in an encoding that nobody undoes")
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
         self.num_headers += 1
         self.count(len(name) + len(value))
 

@@ -17,6 +17,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 # Plain numbers: what zmq's enumerations make of `|` takes longer than a part takes to send.
 _LAST = int(zmq.NOBLOCK)
 _MORE = _LAST | int(zmq.SNDMORE)
+_ADD = EngineCoreRequestType.ADD.value
 
 
 class LastOutput:
@@ -47,7 +48,6 @@ class EngineInlet:
         self._client = client
         self._processor, self._core = client.output_processor, client.engine_core
         self._socket: Any = zmq.Socket.shadow(self._core.input_socket)
-        self._add = EngineCoreRequestType.ADD.value
         self._num_added = 0
 
     def add(self, request: EngineCoreRequest, text: str, queue: Any) -> None:
@@ -60,7 +60,7 @@ class EngineInlet:
         request.client_index = core.client_index
         *frames, last = core.encoder.encode(request)
         send = self._socket.send
-        for frame in (core.core_engine, self._add, *frames):
+        for frame in (core.core_engine, _ADD, *frames):
             send(frame, _MORE)
         send(last, _LAST)
 

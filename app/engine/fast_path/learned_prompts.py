@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import TemplateError
-
 from app.engine.fast_path.opaque_template import opaque_template
 from app.engine.fast_path.opaque_text import (
     LookedAt,
@@ -16,14 +14,6 @@ from app.engine.fast_path.opaque_text import (
     pieces_of,
 )
 
-TEMPLATE_FAILED = (
-    TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-)
 MAX_LEARNED = 64
 # A client cannot take the room of these by asking for others first: turns of a user and an
 # assistant that end with the user's, with and without a system message.

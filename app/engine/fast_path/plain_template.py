@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers.utils.chat_template_utils import _compile_jinja_template
 from vllm.renderers.hf import (
     _cached_resolve_chat_template_kwargs,
@@ -10,9 +11,17 @@ from vllm.renderers.hf import (
     resolve_chat_template_content_format,
 )
 
-from app.engine.fast_path.learned_prompts import TEMPLATE_FAILED, LearnedPrompts
+from app.engine.fast_path.learned_prompts import LearnedPrompts
 from app.engine.fast_path.plain_chat_request import MESSAGE_FIELDS, ROLES
 
+TEMPLATE_FAILED = (
+    TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 # A line that vLLM takes out of a system message.
 _TAKEN_OUT = "x-anthropic-billing-header"
 

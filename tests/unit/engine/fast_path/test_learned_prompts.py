@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from jinja2.exceptions import SecurityError
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
-from app.engine.fast_path.learned_prompts import MAX_LEARNED, TEMPLATE_FAILED, USUAL
+from app.engine.fast_path.learned_prompts import MAX_LEARNED, USUAL
 from app.engine.fast_path.opaque_template import opaque_template
-from app.engine.fast_path.plain_template import PlainTemplate
+from app.engine.fast_path.plain_template import TEMPLATE_FAILED, PlainTemplate
 from app.engine.fast_path.short_prompts import MAX_MESSAGES
 from tests.unit.engine.fast_path.chat_templates import (
     ASKS,
