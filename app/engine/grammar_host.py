@@ -21,6 +21,7 @@ from typing import Any
 import xgrammar
 
 from app.core.grammar_trial import Job, Trial, Verdict
+from app.engine.crashes import end_at_once_on_crash
 from app.engine.token_mask import first_allowed
 
 _NICE = 10  # the engine and the event loop come first
@@ -125,6 +126,7 @@ def say(verdict: Verdict) -> None:
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's; the parent ends us by stdin
+    end_at_once_on_crash()
     os.nice(_NICE)
     read = b""
     while b"\n" not in read:

@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 
+from app.engine.crashes import end_at_once_on_crash
+
 LOOK_EVERY_S = 1.0
 
 
@@ -43,6 +45,7 @@ def run_engine_core(*args: Any, **options: Any) -> None:
     from vllm.v1.engine.core import EngineCoreProc
 
     gc.enable()
+    end_at_once_on_crash()
     watch = threading.Thread(
         target=end_with, args=(os.getppid(),), name="parent-watch", daemon=True
     )

@@ -20,6 +20,7 @@ from app.core.constraints import Constraint
 from app.core.engine_options import EngineOptions
 from app.core.errors import RequestError
 from app.core.loaded_model import LoadedModel, refuse_other_scheme
+from app.engine.crashes import end_at_once_on_crash
 from app.engine.errors import bound_messages, translate
 from app.engine.fast_path.asgi import App
 from app.engine.fast_path.direct_chats import make_direct_chats
@@ -74,7 +75,9 @@ class Engine:
         filter_refusals()
         bound_messages()
         client = self._built.client
+        end_at_once_on_crash()
         client._run_output_handler()
+        await client.collective_rpc("end_worker_at_once_on_crash")
         self.loaded = await read_loaded_model(client)
         if self._wanted_scheme is not None:
             refuse_other_scheme(self.loaded, self._wanted_scheme)

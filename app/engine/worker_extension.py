@@ -1,4 +1,4 @@
-"""Mixed into vLLM's worker: says what was really loaded, from inside the worker process.
+"""Mixed into vLLM's worker: what has to be said or done inside the worker process.
 
 vLLM only logs which kernel it chose, and refuses a callable through `collective_rpc`; a method of a
 worker extension is called by name.
@@ -10,6 +10,7 @@ from typing import Any
 from vllm.model_executor.layers.linear import LinearBase
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
+from app.engine.crashes import end_at_once_on_crash
 from app.engine.loaded_memory import count_parameter_bytes, read_gpu_memory
 
 
@@ -17,6 +18,10 @@ class WorkerExtension:
     """Methods become methods of the worker; none may have a name that the worker has."""
 
     model_runner: Any
+
+    def end_worker_at_once_on_crash(self) -> None:
+        """In the worker's main thread, as all that is called by name."""
+        end_at_once_on_crash()
 
     def report_loaded_model(self) -> dict[str, Any]:
         """Counts of linear layers by scheme and kernel class, the head's, and parameter bytes."""

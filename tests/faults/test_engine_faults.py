@@ -76,8 +76,7 @@ class Fatal:
 
 FATAL = (
     Fatal(signal.SIGKILL, 70, "engine_dead"),
-    # The libraries' handler looks up and writes a trace of the whole stack first: seconds.
-    Fatal(signal.SIGSEGV, 70, "engine_dead", note=" (it writes its stack first)"),
+    Fatal(signal.SIGSEGV, 70, "engine_dead"),
     Fatal(signal.SIGSTOP, 71, "hung", HUNG_AFTER_S, f" (`hung_after_s` {HUNG_AFTER_S})"),
 )
 
