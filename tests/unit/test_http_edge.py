@@ -5,6 +5,7 @@ import contextlib
 import json
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,12 +14,13 @@ from app.http_edge import EdgeLimits
 from app.server import Listener, bind
 
 LIMITS = EdgeLimits(
-    header_timeout_s=0.3,
+    header_timeout_s=30,  # where time is not what is asked about, a busy machine is no fault
     max_header_bytes=2000,
     max_headers=20,
     max_connections=5,
-    send_timeout_s=0.5,
+    send_timeout_s=2,
 )
+HASTY = replace(LIMITS, header_timeout_s=0.3)
 GOOD = b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n"
 
 
@@ -34,13 +36,18 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": str(size).encode()})
 
 
-def with_listener(use: Callable[[int], Awaitable[Any]], app: Any = echo, **options: Any) -> Any:
+def with_listener(
+    use: Callable[[int], Awaitable[Any]],
+    app: Any = echo,
+    limits: EdgeLimits = LIMITS,
+    **options: Any,
+) -> Any:
     async def run() -> Any:
         sock = bind("127.0.0.1", 0, "a port")
-        listener = Listener(app, sock, LIMITS, **options)
+        listener = Listener(app, sock, limits, **options)
         serving = asyncio.create_task(listener.run_until_stopped())
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 return await use(sock.getsockname()[1])
         finally:
             listener.stop()
@@ -49,7 +56,7 @@ def with_listener(use: Callable[[int], Awaitable[Any]], app: Any = echo, **optio
     return asyncio.run(run())
 
 
-def exchange(*chunks: bytes, pause_s: float = 0) -> bytes:
+def exchange(*chunks: bytes, pause_s: float = 0, limits: EdgeLimits = LIMITS) -> bytes:
     """All that comes back on one connection until the server closes it."""
 
     async def use(port: int) -> bytes:
@@ -64,7 +71,7 @@ def exchange(*chunks: bytes, pause_s: float = 0) -> bytes:
         finally:
             writer.close()
 
-    answer: bytes = with_listener(use)
+    answer: bytes = with_listener(use, limits=limits)
     return answer
 
 
@@ -100,36 +107,37 @@ def test_a_head_that_is_too_large_is_a_431(head: bytes) -> None:
 
 def test_a_head_that_comes_too_slowly_is_a_408() -> None:
     slow = [b"GET / HTTP/1.1\r\n", *[b"a: b\r\n"] * 5]
-    assert refused(exchange(*slow, pause_s=0.15), 408)["code"] == "header_timeout"
+    assert refused(exchange(*slow, pause_s=0.15, limits=HASTY), 408)["code"] == "header_timeout"
 
 
 def test_a_later_head_is_timed_like_the_first() -> None:
-    answer = exchange(GOOD, b"GET / HT", pause_s=0.1)
+    answer = exchange(GOOD, b"GET / HT", pause_s=0.1, limits=HASTY)
     assert answer.startswith(b"HTTP/1.1 200")
     assert b"HTTP/1.1 408" in answer
 
 
 def test_empty_lines_do_not_keep_a_connection() -> None:
-    assert b"HTTP/1.1 408" in exchange(GOOD, *[b"\r\n"] * 6, pause_s=0.1)
+    answer = exchange(GOOD, *[b"\r\n"] * 6, pause_s=0.1, limits=HASTY)
+    assert b"HTTP/1.1 408" in answer
 
 
 def test_a_connection_outlives_its_pauses_and_is_closed_when_nothing_more_comes() -> None:
     async def use(port: int) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for _ in range(4):  # longer than the pause that is allowed, all together
+        for _ in range(5):  # longer than the pause that is allowed, all together
             writer.write(GOOD)
             await reader.readuntil(b"\r\n\r\n0")
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(0.5)
         try:
             return await reader.read()
         finally:
             writer.close()
 
-    assert with_listener(use, timeout_keep_alive=1) == b""
+    assert with_listener(use, timeout_keep_alive=2) == b""
 
 
 def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
-    assert exchange() == b""
+    assert exchange(limits=HASTY) == b""
 
 
 @pytest.mark.parametrize(
@@ -227,7 +235,7 @@ def test_what_follows_a_whole_request_does_not_cost_it_its_answer(rest: bytes) -
     """A length that says less than was sent, say; the answer takes longer than a head may."""
 
     async def slow(scope: Any, receive: Any, send: Any) -> None:
-        await asyncio.sleep(2 * LIMITS.header_timeout_s)
+        await asyncio.sleep(2 * HASTY.header_timeout_s)
         await echo(scope, receive, send)
 
     async def use(port: int) -> bytes:
@@ -237,7 +245,7 @@ def test_what_follows_a_whole_request_does_not_cost_it_its_answer(rest: bytes) -
         writer.close()
         return answer
 
-    answer: bytes = with_listener(use, slow)
+    answer: bytes = with_listener(use, slow, HASTY)
     assert answer.startswith(b"HTTP/1.1 200 OK")
     assert answer.count(b"HTTP/1.1") == 1
 
@@ -339,9 +347,9 @@ def test_a_client_that_reads_slowly_is_not_given_up() -> None:
     async def read_slowly(port: int) -> None:
         loop = asyncio.get_running_loop()
         with connect(port) as reader:
-            for _ in range(15):  # three times as long as one may be silent
+            for _ in range(15):  # longer than one may be silent
                 await loop.sock_recv(reader, 1 << 24)
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.2)
             assert not app.was_given_up.is_set()
 
     with_listener(read_slowly, app)

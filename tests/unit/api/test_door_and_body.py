@@ -126,7 +126,7 @@ def test_a_quiet_stream_gets_comments_that_are_no_tokens(
         yield "data: announced\n\n"
         meter.has_begun = True
         yield "data: 1\n\n"
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1)  # twenty times as long as may pass in silence
         yield "data: 2\n\n"
         yield "data: [DONE]\n\n"
 
