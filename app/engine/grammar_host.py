@@ -8,6 +8,7 @@ Forking is cheap because this process has the compiler and the tokenizer loaded,
 it has one thread.
 """
 
+import faulthandler
 import json
 import os
 import re
@@ -58,6 +59,7 @@ class Host:
         if pid:
             self.running[pid] = trial.number
             return
+        faulthandler.disable()  # a trial that crashes is refused; it is no fault of the service
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, self.job.deadline_s)
         bound_memory()
