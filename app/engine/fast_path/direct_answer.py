@@ -18,8 +18,8 @@ from app.engine.fast_path.direct_chats import ChatPrompt, DirectChats
 from app.engine.fast_path.direct_stream import DirectStream
 from app.engine.fast_path.engine_inlet import LastOutput
 from app.engine.fast_path.plain_chat_request import PlainChatRequests
-from app.engine.fast_path.plain_chats import is_plain, once
-from app.engine.fast_path.plain_streams import DONE, Wording
+from app.engine.fast_path.plain_chats import once, tells_one_text
+from app.engine.fast_path.plain_streams import DONE, StreamWording
 from app.engine.fast_path.wording import Pattern
 from app.engine.metered import count_completion, enter, foresee, leave, note_first
 
@@ -64,7 +64,7 @@ class DirectAnswer:
         created = int(time.time())
         self.reserve()
         output = await self._in_engine(self._last_output)
-        if is_plain(output):
+        if tells_one_text(output):
             return self._chats.plain.word(output, self._prompt.request_id, created)
         request, *rest = self._arguments()
         return await self._chats.plain.answer(request, once(output), *rest)
@@ -124,7 +124,7 @@ class DirectAnswer:
         return output
 
     async def _write_all(
-        self, wording: Wording, write: Write, find_response: FindResponse, place: Place | None
+        self, wording: StreamWording, write: Write, find_response: FindResponse, place: Place | None
     ) -> None:
         """The last part is only held."""
         queue = RequestOutputCollector(RequestOutputKind.DELTA, self._request.request_id)
@@ -154,7 +154,7 @@ class DirectAnswer:
         queue: RequestOutputCollector,
         stream: DirectStream | None,
         pattern: Pattern,
-        wording: Wording,
+        wording: StreamWording,
     ) -> RequestOutput:
         """The next that comes here; others may be written meanwhile without."""
         if stream is None:

@@ -23,7 +23,8 @@ from app.engine.fast_path.plain_chats import PlainChats
 from app.engine.fast_path.short_prompts import ShortPrompts, is_short_chat, token_ids_of
 
 _ID = b"x-request-id"
-# Headers with which vLLM's handler would do something else; none of them gets past the door.
+# Headers with which vLLM's handler would do something else. The door lets none of a client's pass;
+# where requests are traced, it adds the last two.
 _UNUSUAL = frozenset(
     {b"x-data-parallel-rank", b"x-session-id", b"x-vllm-priority", b"traceparent", b"tracestate"}
 )

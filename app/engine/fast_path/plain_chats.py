@@ -98,7 +98,7 @@ class PlainChats:
         final = None
         async for output in outputs:
             final = output
-        if final is None or not is_plain(final):
+        if final is None or not tells_one_text(final):
             return await self._answer(request, once(final), request_id, *rest, **options)
         return self.word(final, request_id, created)
 
@@ -135,7 +135,7 @@ def has_plain_answers(serving: OpenAIServingChat) -> bool:
     )
 
 
-def is_plain(final: RequestOutput) -> bool:
+def tells_one_text(final: RequestOutput) -> bool:
     """Whether nothing is told of it but one text, how it ended, and how many tokens there were."""
     if len(final.outputs) != 1:
         return False

@@ -31,7 +31,7 @@ ALLOWED_OF_COMPLETION: Mapping[str, tuple[Any, ...]] = {
 
 def is_plain_chat(fields: Mapping[str, Any]) -> bool:
     """Whether a body, as it was sent, asks for a stream of which only the text varies."""
-    return is_plain(fields, FREE_OF_CHAT, ALLOWED_OF_CHAT)
+    return asks_only_for(fields, FREE_OF_CHAT, ALLOWED_OF_CHAT)
 
 
 def is_plain_completion(fields: Mapping[str, Any]) -> bool:
@@ -41,10 +41,10 @@ def is_plain_completion(fields: Mapping[str, Any]) -> bool:
         isinstance(prompt, list) and bool(prompt) and isinstance(prompt[0], int)
     )
     others = {name: value for name, value in fields.items() if name != "prompt"}
-    return is_one and is_plain(others, FREE, ALLOWED_OF_COMPLETION)
+    return is_one and asks_only_for(others, FREE, ALLOWED_OF_COMPLETION)
 
 
-def is_plain(
+def asks_only_for(
     fields: Mapping[str, Any], free: frozenset[str], allowed: Mapping[str, tuple[Any, ...]]
 ) -> bool:
     return fields.get("stream") is True and all(

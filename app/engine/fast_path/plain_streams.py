@@ -98,9 +98,9 @@ class PlainStreams:
         else:
             yield DONE
 
-    def wording(self, request_id: str, tells_usage: bool) -> "Wording":
+    def wording(self, request_id: str, tells_usage: bool) -> "StreamWording":
         """Of a stream that begins now."""
-        return Wording(self._patterns, request_id, tells_usage, self.has_empty_chunks)
+        return StreamWording(self._patterns, request_id, tells_usage, self.has_empty_chunks)
 
     def error_events(
         self, error: Exception, request: PlainChatRequest, *rest: Any, **options: Any
@@ -110,7 +110,7 @@ class PlainStreams:
         return events
 
 
-class Wording:
+class StreamWording:
     """Of one stream; `num_prompt` tokens, once that is known, and `num_new` so far."""
 
     def __init__(

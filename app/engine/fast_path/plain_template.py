@@ -43,7 +43,7 @@ class PlainTemplate:
 
     def render(self, messages: Sequence[Any], arguments: dict[str, Any]) -> str | None:
         """The prompt; None where vLLM has to render it, or has to say why it cannot be."""
-        if arguments != self._arguments or not messages or not all(map(is_plain, messages)):
+        if arguments != self._arguments or not messages or not all(map(is_unchanged, messages)):
             return None
         text = self.learned.render(messages)
         return self._render(messages) if text is None else text
@@ -56,7 +56,7 @@ class PlainTemplate:
         return text
 
 
-def is_plain(message: Any) -> bool:
+def is_unchanged(message: Any) -> bool:
     """Whether vLLM gives it to the template as it is; other roles and fields it converts first."""
     if message.keys() != MESSAGE_FIELDS or message["role"] not in ROLES:
         return False

@@ -99,13 +99,13 @@ async def respond(answer: BaseModel | WordedAnswer, send: Send) -> None:
 
 def json_of(answer: BaseModel) -> bytes:
     """To the byte as Starlette's JSONResponse words `answer.model_dump()`."""
-    if is_plain(answer):
+    if has_no_floats(answer):
         return answer.model_dump_json().encode()
     content = answer.model_dump()
     return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def is_plain(answer: BaseModel) -> bool:
+def has_no_floats(answer: BaseModel) -> bool:
     """Whether it is of texts and whole numbers."""
     return not any(getattr(answer, name, None) for name in _MAY_HOLD_FLOATS) and all(
         choice.logprobs is None and not getattr(choice, "prompt_logprobs", None)

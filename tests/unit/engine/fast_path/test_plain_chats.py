@@ -19,7 +19,7 @@ from vllm.renderers.online_renderer import OnlineRenderer
 
 from app.engine.fast_path.fast_route import Headers, RawRequest
 from app.engine.fast_path.plain_chat_request import PlainChatRequest, PlainChatRequests
-from app.engine.fast_path.plain_chats import PlainChats, WordedAnswer, is_plain
+from app.engine.fast_path.plain_chats import PlainChats, WordedAnswer, tells_one_text
 from app.engine.fast_path.short_prompts import install_short_prompts
 from app.engine.fast_path.whole_answers import json_of
 
@@ -181,10 +181,10 @@ def test_a_plain_answer_is_worded_without_vllms_model(bench: Bench) -> None:
 
 
 def test_more_than_a_text_is_not_plain() -> None:
-    assert is_plain(output_of("a", "stop", None))
-    assert not is_plain(output_of("a", "abort", None))
-    assert not is_plain(output_of("a", "stop", None, prompt_logprobs=[None]))
-    assert not is_plain(output_of("a", "stop", None, ec_transfer_params={}))
+    assert tells_one_text(output_of("a", "stop", None))
+    assert not tells_one_text(output_of("a", "abort", None))
+    assert not tells_one_text(output_of("a", "stop", None, prompt_logprobs=[None]))
+    assert not tells_one_text(output_of("a", "stop", None, ec_transfer_params={}))
 
 
 def test_other_requests_pass_through_unchanged(bench: Bench) -> None:
