@@ -46,7 +46,7 @@ class PlainTemplate:
         if arguments != self._arguments or not messages or not all(map(is_unchanged, messages)):
             return None
         text = self.learned.render(messages)
-        return self._render(messages) if text is None else text
+        return self._render(list(map(in_order, messages))) if text is None else text
 
     def _render(self, messages: Sequence[Any]) -> str | None:
         try:
@@ -62,6 +62,11 @@ def is_unchanged(message: Any) -> bool:
         return False
     content = message["content"]
     return isinstance(content, str) and bool(content) and not content.startswith(_TAKEN_OUT)
+
+
+def in_order(message: Any) -> dict[str, str]:
+    """A plain message as vLLM makes it anew: a template may tell which field comes first."""
+    return {"role": message["role"], "content": message["content"]}
 
 
 def plain_template(renderer: Any, chat_params: Any) -> PlainTemplate | None:

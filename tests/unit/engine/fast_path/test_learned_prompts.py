@@ -47,6 +47,8 @@ MESSAGES = st.lists(
 
 
 def of_jinja(text: str, messages: list[dict[str, str]]) -> str | None:
+    """Of messages as vLLM gives them to a template, whatever their client has put first."""
+    messages = [{name: each[name] for name in ("role", "content")} for each in messages]
     given = {**TOKENS, "add_generation_prompt": True, "tools": None, "documents": None}
     try:
         prompt: str = _compile_jinja_template(text).render(messages=messages, **given)

@@ -21,9 +21,9 @@ from app.engine.fast_path.short_prompts import MAX_CHARS, MAX_MESSAGES, install_
 pytestmark = pytest.mark.filterwarnings("ignore:max_tokens is deprecated:DeprecationWarning")
 MODEL = "models/bundled/w8a8"
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
-CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+TOLD = (
+    "{% for m in messages %}{{ m | tojson }}{% for name in m %}{{ name }}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 STRICT = (
     "{{ bos_token }}{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
@@ -35,7 +35,7 @@ TYPED = (
     "{% for m in messages %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endfor %}"
     "{{ reasoning_effort }}{{ 'think' if enable_thinking }}{{ tools }}{{ documents }}"
 )
-TEMPLATES = (None, CHATML, STRICT, TYPED)
+TEMPLATES = (None, TOLD, STRICT, TYPED)
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(
     ["What is 3 + 4?", " \n", "<|eot_id|>", "x-anthropic-billing-header: 1\nrest", "a" * 3000]
@@ -45,7 +45,8 @@ CONTENTS = TEXTS | st.lists(
 )
 ROLES = st.sampled_from(["user", "assistant", "system", "developer"])
 MESSAGES = st.lists(
-    st.fixed_dictionaries({"role": ROLES, "content": CONTENTS}, optional={"name": st.just("n")}),
+    st.fixed_dictionaries({"role": ROLES, "content": CONTENTS}, optional={"name": st.just("n")})
+    | st.fixed_dictionaries({"content": CONTENTS, "role": ROLES}),
     min_size=1,
     max_size=4,
 )
