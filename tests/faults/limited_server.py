@@ -1,6 +1,6 @@
 """The stand-in server with limits in Redis: an answer takes 10 ms and a place, as in the engine.
 
-python -m tests.faults.limited_server PORT KEY_FILE REDIS_URL WHEN_REDIS_FAILS
+python -m tests.faults.limited_server PORT KEY_FILE REDIS_URL WHEN_REDIS_FAILS REDIS_TIMEOUT_S
 """
 
 import asyncio
@@ -26,8 +26,6 @@ from app.shared_limits.address import parse_address
 from app.shared_limits.redis_quota import RedisQuota, make_redis_quota
 from tests.unit.api.conftest import ScriptedEngine, app_with, ready_state
 
-TIMEOUT_S = 0.5
-
 
 async def answer(_: Request) -> Any:
     meter = current_meter.get()
@@ -51,7 +49,7 @@ def make_app(key_file: Path, store: RedisQuota, metrics: Metrics) -> Any:
     return app_with(resources, engine, max_body_bytes=1 << 20, body_timeout_s=5, sse_keep_alive_s=1)
 
 
-async def serve(port: int, key_file: Path, redis_url: str, policy: str) -> None:
+async def serve(port: int, key_file: Path, redis_url: str, policy: str, timeout_s: float) -> None:
     configure_logging("info", "json")
     metrics = Metrics(CollectorRegistry())
     fallback = QuotaBook() if policy == "fail_open" else None
@@ -59,7 +57,7 @@ async def serve(port: int, key_file: Path, redis_url: str, policy: str) -> None:
         parse_address(redis_url),
         metrics.redis,
         prefix=policy,
-        timeout_s=TIMEOUT_S,
+        timeout_s=timeout_s,
         lease_s=30,
         fallback=fallback,
     )
@@ -72,4 +70,5 @@ async def serve(port: int, key_file: Path, redis_url: str, policy: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]))
+    port, key_file, redis_url, policy, timeout_s = sys.argv[1:]
+    uvloop.run(serve(int(port), Path(key_file), redis_url, policy, float(timeout_s)))

@@ -23,7 +23,9 @@ from tests.shared_limits.redis_server import RedisServer, running_redis
 
 NUM_ASKED = 100
 FAULTS = ("stopped", "frozen")
-SLOW_S = 0.1  # of each answer, where 0.5 s are waited for
+TIMEOUT_S = 0.5
+SLOW_S = 0.1  # of each answer
+PATIENT_S = 20  # no stall of the machine is taken for an answer that does not come
 
 
 @dataclass
@@ -47,7 +49,9 @@ class LimitedServer:
 
 
 @contextlib.contextmanager
-def limited_server(folder: Path, redis_url: str, policy: str) -> Iterator[LimitedServer]:
+def limited_server(
+    folder: Path, redis_url: str, policy: str, timeout_s: float = TIMEOUT_S
+) -> Iterator[LimitedServer]:
     port, keys = free_port(), folder / "keys.yaml"
     limits = {"tokens_per_minute": 1_000_000}
     scopes = ["infer", "metrics", "admin"]
@@ -56,7 +60,11 @@ def limited_server(folder: Path, redis_url: str, policy: str) -> Iterator[Limite
     with (
         (folder / "log").open("wb") as log,
         subprocess.Popen(
-            [*command, redis_url, policy], cwd=ROOT, env=environment(), stdout=log, stderr=log
+            [*command, redis_url, policy, str(timeout_s)],
+            cwd=ROOT,
+            env=environment(),
+            stdout=log,
+            stderr=log,
         ) as process,
     ):
         server = LimitedServer(f"http://127.0.0.1:{port}")
@@ -149,7 +157,7 @@ def test_a_slow_redis_costs_its_slowness_and_refuses_nobody(
 ) -> None:
     with (
         running_redis(tmp_path, "--enable-debug-command", "local") as redis,
-        limited_server(tmp_path, redis.url, "fail_closed") as server,
+        limited_server(tmp_path, redis.url, "fail_closed", PATIENT_S) as server,
     ):
         failures = server.metric("gateway_redis_failures_total")  # it was asked before it was up
         with slowed(redis) as slept:

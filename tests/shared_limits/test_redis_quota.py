@@ -52,7 +52,7 @@ async def admitted(store: RedisQuota, tokens: int, who: tuple[Owner, ...]) -> Gr
     return grant
 
 
-async def wait_until(condition: Any, within_s: float = 10) -> None:
+async def wait_until(condition: Any, within_s: float = 60) -> None:
     give_up_s = monotonic() + within_s
     while not condition():
         assert monotonic() < give_up_s
