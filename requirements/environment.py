@@ -117,6 +117,7 @@ def install(python: Path, lock: str) -> None:
     total = sum(1 for line in text.splitlines() if line[:1].isalnum())
     pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
     command = [*pip, "--no-deps", "--require-hashes", "--progress-bar", "off", "-r", str(path)]
+    command += ["--retries", "10", "--timeout", "60"]  # a busy mirror is asked again
     if TORCH in text and not is_available(pip, TORCH):
         command += ["--extra-index-url", TORCH_CPU_INDEX]
     print(f"Installing {total} pinned packages from {path.name} (a few minutes).", flush=True)

@@ -27,7 +27,7 @@ import yaml
 
 from tests.deploy.prometheus_server import PrometheusServer, running_prometheus
 from tests.deploy.promql import RULES, rule_expressions, rules
-from tests.integration.gateway_process import SECRET, command, environment, free_port, write_keys
+from tests.integration.gateway_process import SECRET, command, environment, free_ports, write_keys
 
 STEP_S = 15
 OUTPUT = RULES.parents[3] / "monitoring" / "incident_test.yaml"
@@ -54,7 +54,7 @@ class Gateway:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port, self.management_port = free_port(), free_port()
+        self.port, self.management_port = free_ports(2)
         self.keys = write_keys(folder / "keys.yaml")
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.deploy.image_builder import Container, why_not_here
-from tests.integration.gateway_process import SECRET, free_port, write_keys
+from tests.integration.gateway_process import SECRET, free_ports, write_keys
 
 WHY_NOT = why_not_here()
 pytestmark = [
@@ -53,7 +53,7 @@ def test_the_user_can_write_to_the_cache_and_to_temporary_folders_alone(
 def test_the_image_serves_the_bundled_model_and_its_health_check_follows(
     container: Container, tmp_path: Path
 ) -> None:
-    port, management_port = free_port(), free_port()
+    port, management_port = free_ports(2)
     keys = write_keys(tmp_path / "keys.yaml")
     variables = [
         f"PORT={port}",

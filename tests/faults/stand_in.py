@@ -32,12 +32,12 @@ class Server:
         return int(self.process.num_fds())
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def post(self) -> httpx.Response:
         headers = {"authorization": f"Bearer {SECRET}"}
         url = f"http://127.0.0.1:{self.port}/v1/chat/completions"
-        return httpx.post(url, json={"model": "x"}, headers=headers, timeout=10)
+        return httpx.post(url, json={"model": "x"}, headers=headers, timeout=60)
 
     def ask(self) -> int:
         return self.post().status_code
@@ -53,7 +53,7 @@ class Server:
     def num_in_flight(self) -> float:
         headers = {"authorization": f"Bearer {SECRET}"}
         url = f"http://127.0.0.1:{self.port}/metrics"
-        lines = httpx.get(url, headers=headers, timeout=10).text.splitlines()
+        lines = httpx.get(url, headers=headers, timeout=60).text.splitlines()
         (line,) = [each for each in lines if each.startswith("gateway_requests_in_flight ")]
         return float(line.split()[1]) - 1  # this one
 

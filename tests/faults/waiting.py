@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 
 
-def wait_for(condition: Callable[[], bool], failure: str, timeout_s: float = 30) -> float:
-    """Seconds until it held."""
+def wait_for(condition: Callable[[], bool], failure: str, timeout_s: float = 120) -> float:
+    """Seconds until it held. The time-out only keeps a test from hanging."""
     begun = time.monotonic()
     while not condition():
         assert time.monotonic() - begun < timeout_s, failure

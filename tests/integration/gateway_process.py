@@ -26,10 +26,16 @@ PASSED_ON = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR")
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    return free_ports(1)[0]
+
+
+def free_ports(num: int) -> list[int]:
+    """Each another: all are held until the last is found."""
+    with contextlib.ExitStack() as held:
+        socks = [held.enter_context(socket.socket()) for _ in range(num)]
+        for sock in socks:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in socks]
 
 
 def write_keys(path: Path) -> Path:
@@ -142,7 +148,7 @@ def running_gateway(
 ) -> Iterator[GatewayProcess]:
     """Start it, with `variables` in its environment, on `ports` or on free ones; it is stopped at
     the end if it still runs."""
-    port, management_port = ports or (free_port(), free_port())
+    port, management_port = ports or free_ports(2)
     keys = write_keys(folder / "keys.yaml")
     assignments: Sequence[str] = (
         f"server.port={port}",

@@ -15,12 +15,14 @@ from app.lifecycle import EXIT_FAILED, Farewell, Lifecycle, Steps
 
 @dataclass
 class StandIn:
-    """An engine as the lifecycle sees it; `hangs` never answers, `connects` never returns."""
+    """An engine as the lifecycle sees it; `hangs` never answers, `connects` never returns.
+    `patience_s`: silence for which it counts as hung, far more than a busy machine stands still."""
 
     is_dead: bool = False
     is_full: bool = False
     hangs: bool = False
     connects: bool = True
+    patience_s: float = 30 * ASK_EVERY_S
     num_kills: int = 0
     phases: list[Phase] = field(default_factory=list)
     state: ServiceState = field(default_factory=ServiceState)
@@ -45,11 +47,11 @@ class StandIn:
             lambda: self.is_full,
             self.kill,
         )
-        heartbeat = Heartbeat(self.answer, limit_s=2 * ASK_EVERY_S)
+        heartbeat = Heartbeat(self.answer, limit_s=self.patience_s)
         return Lifecycle(self.state, steps, heartbeat, farewell)
 
     async def until(self, phase: Phase) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while self.state.phase is not phase:  # noqa: ASYNC110 (a dataclass of the service)
                 await asyncio.sleep(0.01)
 
@@ -67,7 +69,7 @@ def live(
         lifecycle = engine.lifecycle(Farewell(drain_delay_s, drain_timeout_s))
         running = asyncio.create_task(lifecycle.run())
         await meanwhile(lifecycle)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await running
         return lifecycle.exit_code
 
@@ -78,7 +80,7 @@ def live(
 def test_a_failed_engine_ends_the_process_so_that_it_is_restarted(
     failure: Phase, code: int
 ) -> None:
-    engine = StandIn(hangs=failure is Phase.HUNG)
+    engine = StandIn(hangs=failure is Phase.HUNG, patience_s=2 * ASK_EVERY_S)
 
     async def meanwhile(_: Lifecycle) -> None:
         await engine.until(Phase.READY)
@@ -91,7 +93,7 @@ def test_a_failed_engine_ends_the_process_so_that_it_is_restarted(
 
 
 def test_an_engine_that_hangs_while_draining_is_seen_too() -> None:
-    engine = StandIn()
+    engine = StandIn(patience_s=4 * ASK_EVERY_S)
 
     async def meanwhile(lifecycle: Lifecycle) -> None:
         await engine.until(Phase.READY)

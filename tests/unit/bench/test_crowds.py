@@ -46,7 +46,7 @@ def outcomes_at(url: str, in_flight: int, seconds: float) -> list[Outcome]:
 
 def test_a_crowd_keeps_so_many_requests_in_flight() -> None:
     with scripted_server("a", "b", pause_s=0.05) as server:
-        outcomes = outcomes_at(server.url, 3, 0.6)
+        outcomes = outcomes_at(server.url, 3, 2)
         assert server.most_in_flight == 3
     assert len(outcomes) > 6
     assert all(each.error is None and each.num_output_tokens == 3 for each in outcomes)

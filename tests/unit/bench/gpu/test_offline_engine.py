@@ -17,7 +17,7 @@ from app.bench.gpu.offline_engine import (
 )
 
 pytestmark = pytest.mark.usefixtures("stand_in")
-SOON_S = 20
+SOON_S = 120
 
 
 def plan(folder: Path, **settings: object) -> EnginePlan:
