@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from app.core.envelopes import Family, render
 from app.core.errors import RequestError
 from app.core.raw_response import EXTENSION
-from app.http_exchange import Exchange
+from app.http_exchange import Exchange, Flow
 
 _OTHER_FILES = 1024
 # Requests of a connection with which it is still read, so that a client that leaves is noticed.
@@ -76,6 +76,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.flow: Flow = Flow(transport)
         self.start_timer()
         if len(self.connections) > self.limits.max_connections:
             self.refuse(HTTPStatus.SERVICE_UNAVAILABLE)
@@ -172,10 +173,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            begun: Any = self.pipeline.pop()
+            self.flow.num_waiting_bytes -= begun[0].num_waiting_bytes
+            self.flow.resume_reading()
+            self._start_asgi_task(*begun)
             return
+        self.flow.resume_reading()
         self.idle_since_s = self.loop.time()
         if self.idle_timer is None:
             self.idle_timer = self.loop.call_later(self.timeout_keep_alive, self.close_when_idle)
@@ -255,9 +259,21 @@ class BoundedProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((exchange, self.app))
         return exchange
 
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        if self.pipeline:
+            self.note_waiting(len(body))
+
+    def note_waiting(self, num_bytes: int) -> None:
+        """More has come of the last request, while there is one whose turn has not."""
+        self.cycles[-1].num_waiting_bytes += num_bytes
+        self.flow.note_waiting(num_bytes)
+
     def on_message_complete(self) -> None:
         if not self.is_upgrade:
             super().on_message_complete()
+            if self.pipeline:
+                self.note_waiting(self.num_parsed)
         self.is_in_head = True
         self.num_fed = self.num_parsed = self.num_headers = 0
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
     HEADER_VALUE_RE,
@@ -17,6 +18,24 @@ Message = Any
 _BODILESS = (204, 304)
 
 
+class Flow(FlowControl):
+    """uvicorn's, but for requests that wait for their turn on the connection: while they take more
+    room than one that runs may, nothing more is read, whoever asks for it. Each answer before them
+    would let in another piece of them.
+    """
+
+    num_waiting_bytes = 0
+
+    def note_waiting(self, num_bytes: int) -> None:
+        self.num_waiting_bytes += num_bytes
+        if self.num_waiting_bytes > HIGH_WATER_LIMIT:
+            self.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self.num_waiting_bytes <= HIGH_WATER_LIMIT:
+            super().resume_reading()
+
+
 class Exchange(RequestResponseCycle):
     """uvicorn's, but for how it sends: the head waits for the first part of the body, as ASGI asks
     of a server, and both are one write, which is one system call. `response_started`: it is out.
@@ -24,6 +43,7 @@ class Exchange(RequestResponseCycle):
     """
 
     head: Message | None = None  # what is to be written of it
+    num_waiting_bytes = 0  # of head and body, that came before its turn
     _tell_left: Callable[[], None] | None = None
 
     @property
