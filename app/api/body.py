@@ -18,6 +18,7 @@ from app.core.parsed_body import hand_on
 from app.core.request_rules import RequestRules
 from app.core.routes import Route
 from app.core.strict_json import parse_object
+from app.core.turns import Turns
 
 # A larger body is checked in a thread, so that streams go on meanwhile: 2 MB of tools take 0.1 s.
 # In one thread: several would keep the event loop waiting for the interpreter's lock, 5 ms each.
@@ -48,7 +49,7 @@ class JsonBody:
     ) -> None:
         self.app, self.max_bytes, self.timeout_s, self.rules = app, max_bytes, timeout_s, rules
         self.try_constraints = try_constraints
-        self.checker = ThreadPoolExecutor(1, "body")
+        self.checker, self.turns = ThreadPoolExecutor(1, "body"), Turns(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         context = context_of(scope) if scope["type"] == "http" else None
@@ -66,12 +67,12 @@ class JsonBody:
             return None
         context.has_unread_body = False
         check = partial(self.check, context, route, body)
+        tenant = context.key.tenant if context.key else None
         if len(body) <= _MAX_INLINE_BYTES:
             checked = check()
         else:
-            checked = await asyncio.get_running_loop().run_in_executor(self.checker, check)
+            checked = await self.in_turn(tenant, check)
         if checked.constraints:
-            tenant = context.key.tenant if context.key else None
             await self.try_constraints(checked.constraints, tenant)
         if checked.body is not body:
             body = checked.body
@@ -80,6 +81,15 @@ class JsonBody:
         if len(body) <= _MAX_INLINE_BYTES:  # a longer one is judged by those who stop early
             hand_on(scope, checked.fields)
         return await self.app(scope, replay(body, receive), send)
+
+    async def in_turn(self, tenant: str | None, check: Callable[[], CheckedBody]) -> CheckedBody:
+        """In the thread. Tenants take turns: who sends many long bodies keeps nobody else's."""
+        turn = self.turns.join(tenant)
+        try:
+            await turn.has_come.wait()
+            return await asyncio.get_running_loop().run_in_executor(self.checker, check)
+        finally:
+            self.turns.leave(turn)
 
     def check(self, context: RequestContext, route: Route, body: bytes) -> CheckedBody:
         """Parse it, and refuse what the key or the rules refuse."""

@@ -1,4 +1,6 @@
 import asyncio
+import json
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,10 +11,12 @@ from fastapi import FastAPI
 from app.core.keys import KeyRing, digest_of, make_key
 from app.core.meter import current_meter
 from app.core.state import Phase, ServiceState
+from app.core.strict_json import parse_object
 from tests.unit.api.conftest import SECRET, ScriptedEngine
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "bundled"}
+HELLO = [{"role": "user", "content": "Hello"}]
 JSON = {"content-type": "application/json"}
 
 
@@ -62,11 +66,42 @@ def test_constraints_are_tried_out_in_the_name_of_the_keys_tenant(
 ) -> None:
     keys = KeyRing([make_key("k", digest_of(SECRET), ["infer"], tenant="t")])
     app.state.resources.keys.adopt(keys)
-    messages = [{"role": "user", "content": "Hello"}]
-    body = BODY | {"structured_outputs": {"regex": "[ab]"}, "messages": messages}
+    body = BODY | {"structured_outputs": {"regex": "[ab]"}, "messages": HELLO}
     assert ask(client, "POST", CHAT, json=body).status_code == 200
     assert [each.text for each in engine.constraints] == ["[ab]"]
     assert engine.constraining_tenant == "t"
+
+
+def test_long_bodies_are_checked_in_turns_of_the_tenants(
+    app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [make_key(name, digest_of(name), ["infer"], tenant=name) for name in ("many", "one")]
+    app.state.resources.keys.adopt(KeyRing(keys))
+    checked: list[str] = []
+    may_go_on = threading.Event()
+
+    def note(body: bytes) -> dict[str, Any]:
+        may_go_on.wait(10)
+        fields = parse_object(body)
+        checked.append(fields["user"])
+        return fields
+
+    async def ask_all() -> list[int]:
+        async def post(name: str) -> int:
+            body = json.dumps(BODY | {"messages": HELLO, "user": name})
+            headers = JSON | {"authorization": f"Bearer {name}"}
+            return (await client.post(CHAT, content=body, headers=headers)).status_code
+
+        asking = [asyncio.create_task(post(name)) for name in ["many"] * 5 + ["one"]]
+        for _ in range(500):  # turns of the event loop: all have come to where they wait
+            await asyncio.sleep(0)
+        may_go_on.set()
+        return await asyncio.gather(*asking)
+
+    monkeypatch.setattr("app.api.body._MAX_INLINE_BYTES", 10)
+    monkeypatch.setattr("app.api.body.parse_object", note)
+    assert asyncio.run(ask_all()) == [200] * 6
+    assert checked.index("one") == 1
 
 
 def test_a_body_that_never_ends_is_cut_off(client: httpx.AsyncClient) -> None:
