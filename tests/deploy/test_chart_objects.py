@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from app.engine.offline import WORKER_EXTENSION
 from tests.deploy.chart import SITUATIONS, install
 from tests.deploy.chart import situations as installed
 from tests.deploy.prometheus_tools import promtool
@@ -163,6 +164,7 @@ def test_the_nodes_of_a_group_agree_on_their_shape() -> None:
     extra = environment_of("multi-node", "LeaderWorkerSet")["EXTRA_ARGS"].split()
     for option in ("--nnodes", "--pipeline-parallel-size", "--master-addr"):
         assert command[command.index(option) + 1] == extra[extra.index(option) + 1]
+    assert command[command.index("--worker-extension-cls") + 1] == WORKER_EXTENSION
     assert worker["size"] == 4
     assert command[command.index("--tensor-parallel-size") + 1] == "8"
 
