@@ -22,8 +22,8 @@ from app.http_exchange import Exchange, Flow
 _OTHER_FILES = 1024
 # Requests of a connection with which it is still read, so that a client that leaves is noticed.
 _MAX_AHEAD = 8
-# Requests that may wait for their turn behind one: a read of 256 KiB can hold 14,000.
-_MAX_QUEUED = 1024
+# Requests that may wait for their turn behind one: a read of 256 KiB can hold 14,000, 2.6 KB each.
+_MAX_QUEUED = 256
 # The line before a chunk, for the sizes of most: formatting one costs as much as all that is
 # around it.
 _NUM_SIZE_LINES = 1024

@@ -17,4 +17,5 @@ def end_at_once_on_crash() -> None:
         import tvm_ffi  # noqa: F401 (sets its handler when it is loaded; it must not come later)
     faulthandler.disable()
     signal.signal(signal.SIGSEGV, signal.SIG_DFL)
-    faulthandler.enable(sys.__stderr__ or sys.stderr)
+    if sys.__stderr__ is not None:
+        faulthandler.enable(sys.__stderr__)

@@ -9,7 +9,7 @@ import pytest
 from app.core.client_connection import connection_of
 from tests.unit.test_http_edge import GOOD, echo, with_listener
 
-NUM_QUICK = 200
+NUM_QUICK = 100
 SIZE = 20_000_000
 # What a read brings may be over the limit: 64 KiB for those that wait, and for the one that runs.
 MOST = 2 * (65_536 + 262_144)
