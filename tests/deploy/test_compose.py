@@ -184,7 +184,7 @@ def test_the_command_of_redis_starts_one_that_wants_the_password(tmp_path: Path)
     script = script.replace("$$", "$").replace("redis-server", server, 1)
     script = script.replace("/data", f"{tmp_path}/data --port {(port := free_port())}")
     variables = os.environ | library_path()
-    unset = subprocess.run([shell, option, script], env=variables, capture_output=True, timeout=20)
+    unset = subprocess.run([shell, option, script], env=variables, capture_output=True, timeout=120)
     assert unset.returncode and b"REDIS_PASSWORD" in unset.stderr
     variables |= {"REDIS_PASSWORD": "of-this-test"}
     process = subprocess.Popen([shell, option, script], env=variables)
@@ -200,7 +200,7 @@ def test_the_command_of_redis_starts_one_that_wants_the_password(tmp_path: Path)
             redis.Redis(port=port).ping()
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)
     assert list((tmp_path / "data" / "appendonlydir").iterdir())
 
 

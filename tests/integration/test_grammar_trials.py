@@ -82,16 +82,16 @@ def test_what_takes_too_long_is_ended_and_holds_up_nobody() -> None:
         began = asyncio.get_running_loop().time()
         with pytest.raises(InvalidRequest, match="compile_timeout_s"):
             await trials.check([SLOW], None)  # remembered
-        assert asyncio.get_running_loop().time() - began < 0.1
+        assert asyncio.get_running_loop().time() - began < 1  # of the two that it would take
 
-    with_trials(use, deadline_s=1)
+    with_trials(use, deadline_s=2)
 
 
 def test_a_host_that_dies_is_replaced() -> None:
     async def use(trials: GrammarTrials) -> None:
         (host,) = hosts()
         host.send_signal(signal.SIGKILL)
-        host.wait(5)
+        host.wait(60)
         await asyncio.sleep(0.1)
         await trials.check([Constraint("regex", "abc", "x")], None)
         assert [each.pid for each in hosts()] != [host.pid]
@@ -105,10 +105,10 @@ def test_who_waits_for_a_host_that_dies_is_told_and_nobody_else() -> None:
 
     async def use(trials: GrammarTrials) -> None:
         waiting = asyncio.create_task(trials.check([SLOW], None))
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1)
         (host,) = hosts()
         host.send_signal(signal.SIGKILL)
-        host.wait(5)
+        host.wait(60)
         await asyncio.sleep(0.1)
         late = asyncio.create_task(trials.check([another], None))
         with pytest.raises(Unavailable, match="send it again"):
@@ -117,7 +117,7 @@ def test_who_waits_for_a_host_that_dies_is_told_and_nobody_else() -> None:
         with pytest.raises(InvalidRequest, match="compile_timeout_s"):
             await late
 
-    with_trials(use, deadline_s=1)
+    with_trials(use, deadline_s=2)
 
 
 def test_the_same_constraint_is_compiled_once() -> None:
