@@ -109,7 +109,7 @@ class Clients:
     def are_waiting(self) -> bool:
         return any(thread.is_alive() for thread in self.threads)
 
-    def wait_all(self, timeout_s: float = 60) -> list[Answer]:
+    def wait_all(self, timeout_s: float = 120) -> list[Answer]:
         deadline = time.monotonic() + timeout_s
         for thread in self.threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -126,14 +126,14 @@ def status_of(gateway: GatewayProcess) -> dict[str, Any]:
 def health_of(gateway: GatewayProcess) -> int:
     """The status of /health; NO_ANSWER where nobody listens any more."""
     try:
-        return httpx.get(f"{gateway.management_url}/health", timeout=5).status_code
+        return httpx.get(f"{gateway.management_url}/health", timeout=60).status_code
     except httpx.TransportError:
         return NO_ANSWER
 
 
 def is_serving(gateway: GatewayProcess) -> bool:
     """Whether a short request is answered in full, now."""
-    with gateway.client(timeout=20) as client:
+    with gateway.client() as client:
         answer = client.post("/v1/chat/completions", json=chat(max_tokens=2))
     return answer.status_code == 200
 

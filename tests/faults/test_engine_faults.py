@@ -39,7 +39,7 @@ def wait_end(gateway: GatewayProcess, begun: float) -> float:
     """Seconds from `begun` to the end of the process; /health must not have lied meanwhile."""
     has_failed = False
     while gateway.process.poll() is None:
-        assert time.monotonic() - begun < 60, "the process does not end"
+        assert time.monotonic() - begun < 120, "the process does not end"
         health = health_of(gateway)
         assert not (has_failed and health == 200), "health went back to 200"
         has_failed = has_failed or health == 503
@@ -56,7 +56,7 @@ def break_it(gateway: GatewayProcess, pid: int, fatal: "Fatal") -> float:
     over_s = wait_end(gateway, begun)
     assert (gateway.process.returncode, last_state(gateway)) == (fatal.code, fatal.state)
     assert all(answer.is_told for answer in clients.wait_all())
-    assert not psutil.wait_procs(family, timeout=10)[1], "a process is left behind"
+    assert not psutil.wait_procs(family, timeout=60)[1], "a process is left behind"
     return over_s
 
 
@@ -156,13 +156,13 @@ def test_a_killed_gateway_leaves_no_engine_behind_and_its_records_are_whole(
     usage = tmp_path / "usage"
     with faulty_gateway(tmp_path, *simulated(), f"usage.directory={usage}") as gateway:
         answered = Clients(gateway).send(*[chat(max_tokens=5)] * 5).wait_all()
-        time.sleep(1)  # what is promised
+        wait_for(lambda: len(chain_of(usage)) == len(answered), "the records are not written")
         clients = Clients(gateway).send(*IN_FLIGHT).wait_running()
         family = psutil.Process(gateway.process.pid).children(recursive=True)
         begun = time.monotonic()
         gateway.process.kill()
-        gateway.process.wait(10)
-        _, alive = psutil.wait_procs(family, timeout=15)
+        gateway.process.wait(60)
+        _, alive = psutil.wait_procs(family, timeout=60)
         over_s = time.monotonic() - begun
         assert not alive
         assert not any(answer.is_whole for answer in clients.wait_all())

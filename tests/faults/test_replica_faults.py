@@ -13,7 +13,7 @@ from tests.faults.two_replicas import Asked, Crowd, ask, two_replicas
 from tests.integration.gateway_process import GatewayProcess
 from tests.shared_limits.redis_server import RedisServer, running_redis
 
-GIVE_UP_S = 90
+GIVE_UP_S = 300
 
 
 @pytest.fixture(scope="module")
