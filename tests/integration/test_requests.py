@@ -2,13 +2,13 @@
 
 import json
 import socket
-import time
 from typing import Any
 
 import httpx
 import pytest
 
 from app.core.envelopes import MAX_ERROR_BYTES
+from tests.faults.waiting import wait_for
 from tests.integration.gateway_process import SECRET, GatewayProcess
 
 CHAT = "/v1/chat/completions"
@@ -191,7 +191,12 @@ def test_the_request_id_is_ours_inside_and_the_clients_is_only_recorded(
     answer = client.post(CHAT, json=ask(), headers={"x-request-id": "theirs-42"})
     ours = answer.headers["x-request-id"]
     assert answer.json()["id"] == f"chatcmpl-{ours}"
-    (line,) = [each for each in gateway.log() if each.get("request_id") == ours]
+
+    def lines() -> list[dict[str, Any]]:
+        return [each for each in gateway.log() if each.get("request_id") == ours]
+
+    wait_for(lambda: bool(lines()), "not logged")  # it is when the answer is out
+    (line,) = lines()
     assert line["client_request_id"] == "theirs-42"
 
 
@@ -208,11 +213,10 @@ def test_headers_that_reach_into_the_engine_change_nothing(client: httpx.Client)
 
 
 def wait_for_idle_engine(client: httpx.Client) -> None:
-    for _ in range(100):
-        if client.get("/admin/status").json()["queue"]["unfinished"] == 0:
-            return
-        time.sleep(0.1)
-    raise AssertionError("the engine still works on a request that nobody waits for")
+    def is_idle() -> bool:
+        return bool(client.get("/admin/status").json()["queue"]["unfinished"] == 0)
+
+    wait_for(is_idle, "the engine still works on a request that nobody waits for")
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.faults.waiting import wait_for
 from tests.integration.gateway_process import GatewayProcess
 from tests.integration.test_fairness import flood
 from tests.integration.test_metrics import samples
@@ -90,12 +91,6 @@ def test_who_leaves_while_waiting_is_gone_at_once(simulated: GatewayProcess) -> 
     def num_waiting() -> float:
         return series(simulated, "gateway_queue_waiting", tenant="heavy")
 
-    def until(wanted: float) -> None:
-        give_up_s = time.monotonic() + 10
-        while num_waiting() != wanted:
-            assert time.monotonic() < give_up_s, f"{num_waiting()} wait, not {wanted}"
-            time.sleep(0.02)
-
     async def use() -> None:
         headers = {"authorization": "Bearer sk-heavy"}
         async with httpx.AsyncClient(base_url=simulated.url, headers=headers) as client:
@@ -103,12 +98,11 @@ def test_who_leaves_while_waiting_is_gone_at_once(simulated: GatewayProcess) -> 
                 asyncio.create_task(client.post("/v1/completions", json=body, timeout=60))
                 for _ in range(20)
             ]
-            await asyncio.sleep(1)
-            assert await asyncio.to_thread(num_waiting) >= 11
+            await asyncio.to_thread(wait_for, lambda: num_waiting() >= 11, "they do not wait")
             for task in asking:
                 task.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
-        await asyncio.to_thread(until, 0.0)
+        await asyncio.to_thread(wait_for, lambda: num_waiting() == 0, "they wait on")
 
     asyncio.run(use())
     held = series(simulated, "gateway_tenant_reserved_tokens", tenant="heavy")
