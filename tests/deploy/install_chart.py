@@ -73,7 +73,7 @@ def merge(base: Any, over: Any) -> Any:
 async def install(api: RecordingApi, chart: str, release: dict[str, Any]) -> None:
     configuration = helm_sdkpy.Configuration(namespace="models", kubeconfig=api.kubeconfig)
     await helm_sdkpy.Install(configuration).run(
-        release["name"], chart, release["values"], wait=False, timeout=30
+        release["name"], chart, release["values"], wait=False, timeout=300
     )
 
 

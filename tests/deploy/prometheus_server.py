@@ -34,13 +34,14 @@ class PrometheusServer:
         result: list[dict[str, Any]] = answer.raise_for_status().json()["data"]["result"]
         return result
 
-    def wait_for(self, expression: str, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Until the expression has a result."""
+    def wait_for(self, expression: str, timeout_s: float = START_TIMEOUT_S) -> list[dict[str, Any]]:
+        """The result of the expression, once it has one: after a scrape that came too late, as on
+        a busy machine, nothing has until the next."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.HTTPError):  # it answers 503 while it starts
-                if self.query(expression):
-                    return
+                if found := self.query(expression):
+                    return found
             time.sleep(0.2)
         raise AssertionError(f"nothing for {expression}")
 
@@ -76,4 +77,4 @@ def running_prometheus(
         yield PrometheusServer(f"http://{address}")
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)

@@ -82,7 +82,7 @@ def test_the_image_serves_the_bundled_model_and_its_health_check_follows(
         assert "17" in answer.json()["choices"][0]["message"]["content"]
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(120)
 
 
 def give_file(container: Container, source: Path, target: str) -> None:
@@ -96,7 +96,7 @@ def wait_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()[-3000:]
         try:
-            if httpx.get(f"{url}/ready", timeout=5).status_code == 200:
+            if httpx.get(f"{url}/ready", timeout=60).status_code == 200:
                 return
         except httpx.TransportError:
             pass
