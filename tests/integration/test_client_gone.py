@@ -90,11 +90,11 @@ def test_whoever_leaves_takes_the_work_along_on_every_route(slow: GatewayProcess
     wait_for(lambda: queue_of(slow)[1] == 2 * NUM, "the engine's queue is empty")
     in_gateway = send_all(slow)
     wait_for(lambda: queue_of(slow) == (3 * NUM, 2 * NUM), "the gateway's queue is empty")
+    left = time.monotonic()
     busy = series(slow)
     assert busy["vllm:kv_cache_usage_perc"] > 0
     assert busy["gateway_queue_waiting"] == NUM
     tokens = busy["vllm:generation_tokens_total"]
-    left = time.monotonic()
     for connection in [*running, *in_engine, *in_gateway]:
         connection.close()
     wait_for(lambda: queue_of(slow) == (0, 0), "something goes on for nobody")

@@ -1,11 +1,11 @@
 """One trace from a client through the gateway to the engine, at a real OTLP receiver."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.faults.waiting import wait_for
 from tests.integration.gateway_process import GatewayProcess, running_gateway
 from tests.integration.otlp_receiver import Receiver, Span, running_receiver
 from tests.integration.test_simulated_executor import EXTRA
@@ -52,12 +52,13 @@ def ask(gateway: GatewayProcess, path: str, body: dict[str, Any], trace: str) ->
 
 
 def wait_for_trace(receiver: Receiver, trace: str, num_spans: int) -> list[Span]:
-    for _ in range(300):  # an exporter sends every five seconds
-        spans = [span for span in receiver.spans() if span.trace_id == trace]
-        if len(spans) >= num_spans:
-            return spans
-        time.sleep(0.05)
-    raise AssertionError(f"{trace}: {receiver.spans()}")
+    """An exporter sends every five seconds."""
+
+    def spans() -> list[Span]:
+        return [span for span in receiver.spans() if span.trace_id == trace]
+
+    wait_for(lambda: len(spans()) >= num_spans, f"the spans of {trace} do not come")
+    return spans()
 
 
 def test_each_api_gives_one_trace_from_the_client_to_the_engine(
