@@ -7,6 +7,7 @@ the machine lets it be. Control and attacks take turns: what else the machine do
 import asyncio
 import json
 import statistics
+import timeit
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +20,9 @@ from app.bench.target import Target
 from tests.abuse.attack import ATTACKS, Attack
 from tests.integration.gateway_process import SECRET, GatewayProcess, running_gateway
 
-STEP_MS = 20
+STEP_MS = 20  # where NUMBERS are read in READ_S: what an attack costs is held against a step
+NUMBERS = "[" + "1.5," * 200_000 + "1]"
+READ_S = 0.045
 NUM_TOKENS = 20
 NUM_TOKENS_AGAIN = 150  # of which p99 leaves out what the machine does once
 NUM_RUNS = 3
@@ -27,11 +30,8 @@ PAUSE_S = 0.05  # an attack is not a flood: that one is for the limits of keys
 MOST = 2.0
 GOAL_MS = 250
 NUM_PER_CONTROL = 8
-DEVICE = {"simulated_device": {"step_ms": STEP_MS, "token_us": 0, "answer_tokens": None}}
-EXTRA = (
-    "--distributed-executor-backend app.engine.simulated.SimulatedExecutor "
-    f"--additional-config '{json.dumps(DEVICE)}'"
-)
+NUM_TRIES_AGAIN = 2
+EXECUTOR = "--distributed-executor-backend app.engine.simulated.SimulatedExecutor"
 
 
 @dataclass
@@ -47,13 +47,21 @@ class Ledger:
 
 @pytest.fixture
 def simulated(tmp_path: Path) -> Iterator[GatewayProcess]:
-    settings = (f"engine.extra_args={EXTRA}", "model.allow_unquantized=true")
+    device = {"step_ms": STEP_MS * slowness(), "token_us": 0, "answer_tokens": None}
+    told = json.dumps({"simulated_device": device})
+    extra = f"engine.extra_args={EXECUTOR} --additional-config '{told}'"
+    settings = (extra, "model.allow_unquantized=true")
     with running_gateway(tmp_path, *settings) as running:
         running.wait_ready()
         yield running
 
 
-@pytest.mark.timeout(1800)
+def slowness() -> float:
+    """Of this machine, by Python's own parser: 2 where it takes twice READ_S."""
+    taken_s = timeit.repeat(lambda: json.loads(NUMBERS), number=1, repeat=9)
+    return max(1.0, statistics.median(taken_s) / READ_S)
+
+
 def test_no_attack_makes_a_neighbours_tokens_come_half_as_fast(
     simulated: GatewayProcess, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,7 +76,7 @@ def test_no_attack_makes_a_neighbours_tokens_come_half_as_fast(
 async def measure(
     neighbour: Neighbour, gateway: GatewayProcess
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Attacks that were too slow twice, with their ratios; the worst stall of each in seconds."""
+    """Attacks that were too slow each time, with their ratios; the worst stall of each, in s."""
     slow: dict[str, float] = {}
     worst: dict[str, float] = {}
     await neighbour.read()
@@ -79,9 +87,12 @@ async def measure(
             worst[name] = max(run.worst for run in ledger.runs[name])
             if ledger.ratio(name) > MOST:
                 longer = replace(neighbour, num_tokens=NUM_TOKENS_AGAIN)
-                again = await take_turns(longer, gateway, [attack])
-                if again.ratio(name) > MOST:
-                    slow[name] = again.ratio(name)
+                ratios = [
+                    (await take_turns(longer, gateway, [attack])).ratio(name)
+                    for _ in range(NUM_TRIES_AGAIN)
+                ]
+                if min(ratios) > MOST:
+                    slow[name] = min(ratios)
     neighbour.client.close()
     return slow, worst
 
