@@ -172,6 +172,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.end_raw()
         self.server_state.total_requests += 1
         if self.transport.is_closing():
+            self.start_send_timer()
             return
         if self.pipeline:
             begun: Any = self.pipeline.pop()
@@ -192,7 +193,13 @@ class BoundedProtocol(HttpToolsProtocol):
         if left_s > 0:
             self.idle_timer = self.loop.call_later(left_s, self.close_when_idle)
         else:
-            self.transport.close()
+            self.close()
+
+    def close(self) -> None:
+        """When the client has taken what there is for it, as soon as it has to take an answer: a
+        transport that is closing waits for that for ever."""
+        self.transport.close()
+        self.start_send_timer()
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -292,15 +299,21 @@ class BoundedProtocol(HttpToolsProtocol):
         super().pause_writing()
         if self.raw is not None:
             self.raw.is_blocked = True
-        self.stop_send_timer()
-        delay = self.limits.send_timeout_s
-        self.send_timer = self.loop.call_later(delay, self.transport.abort)
+        self.start_send_timer()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if self.raw is not None:
             self.raw.is_blocked = False
         self.stop_send_timer()
+        if self.transport.is_closing():  # there is more to take
+            self.start_send_timer()
+
+    def start_send_timer(self) -> None:
+        self.stop_send_timer()
+        if self.transport.get_write_buffer_size():
+            delay = self.limits.send_timeout_s
+            self.send_timer = self.loop.call_later(delay, self.transport.abort)
 
     def stop_send_timer(self) -> None:
         if self.send_timer is not None:
@@ -321,7 +334,7 @@ class BoundedProtocol(HttpToolsProtocol):
         is_answered = is_answering and (cycle.response_started or self.pipeline)
         if not is_silent and not is_answered and not self.transport.is_closing():
             self.transport.write(answer(status, self.url))
-        self.transport.close()
+        self.close()
 
 
 class ChunkedResponse:
