@@ -136,12 +136,13 @@ def check_prompts(body: Body, limits: RequestLimits) -> None:
         raise out_of_bounds("prompt", len(prompt), limits.max_prompts, least=1)
     for ids in [prompt] if is_one else prompt:
         check_token_ids(ids, "prompt", limits.max_chars)
-    num_sequences = num_prompts * int(as_number(body.get("n")) or 1)
+    num_each = int(as_number(body.get("n")) or 1)
+    num_sequences = num_prompts * num_each
     if num_sequences > limits.max_sequences:
         raise InvalidRequest(
-            f"{num_prompts} prompts with n={body['n']} are {num_sequences} sequences; one request "
+            f"{num_prompts} prompts with n={num_each} are {num_sequences} sequences; one request "
             f"may start {limits.max_sequences}.",
-            param="n",
+            param="n" if num_each > 1 else "prompt",
             code="limit_exceeded",
         )
 

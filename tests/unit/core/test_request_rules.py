@@ -245,3 +245,12 @@ def test_a_value_of_any_type_is_taken_or_clearly_refused(
         RULES.check(template, body, 10**9)
     except InvalidRequest as error:
         assert error.sentence
+
+
+def test_prompts_over_the_bound_of_a_key_are_refused_where_no_n_is_named() -> None:
+    of_key = RULES.of([Limits(max_sequences=2)])
+    for body in ({}, {"n": None}, {"n": 1}):
+        error = refused(COMPLETIONS, {"prompt": ["a", "b", "c"], **body}, of_key)
+        assert (error.param, error.code) == ("prompt", "limit_exceeded")
+    error = refused(COMPLETIONS, {"prompt": ["a", "b"], "n": 2}, of_key)
+    assert (error.param, error.code) == ("n", "limit_exceeded")
