@@ -20,6 +20,9 @@ Kind = Literal["json", "regex", "grammar", "structural_tag"]
 CONSTRAINING = names("structured_outputs response_format text output_config tools")
 _KINDS = names("json regex choice grammar json_object structural_tag")
 _OPTIONS = names("disable_any_whitespace disable_additional_properties")
+# Of all of a request's together, unless one alone may have more: each passes through the event loop
+# on its way to the trial, 20 ms for so much. Escaped, 8 MB of tools would be 24.
+MAX_TOTAL_BYTES = 1 << 20
 # Spaces can be matched in one way only: in two, 64 KiB of them would take seconds to give up.
 _COUNT = re.compile(r"\{\s*(?:\d+\s*,\s*)?(\d+)\s*(?:,\s*)?\}")
 
@@ -35,11 +38,19 @@ class Constraint:
 
 def find_constraints(body: Body, limits: RequestLimits) -> tuple[Constraint, ...]:
     """What has to compile for this request. Raises InvalidRequest for what is over its budget."""
-    return (
-        *from_structured_outputs(body, limits),
-        *from_formats(body, limits),
-        *from_tools(body, limits),
-    )
+    most, total = max(MAX_TOTAL_BYTES, limits.max_schema_bytes), 0
+    found: list[Constraint] = []
+    for find in (from_structured_outputs, from_formats, from_tools):
+        for each in find(body, limits):
+            total += len(each.text)
+            if total > most:
+                raise InvalidRequest(
+                    f"The schemas of one request may have {most} bytes together.",
+                    param=each.where,
+                    code="schema_too_complex",
+                )
+            found.append(each)
+    return tuple(found)
 
 
 def from_structured_outputs(body: Body, limits: RequestLimits) -> Iterator[Constraint]:

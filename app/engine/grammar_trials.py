@@ -30,7 +30,7 @@ _PATIENCE_S, _LOADING_S = 30.0, 300.0
 _MAX_REMEMBERED = 4096
 _REMEMBERED_S = 600.0
 Key = tuple[Constraint, ...]
-Asked = tuple[str | None, Key]  # by a tenant
+Asked = tuple[str | None, bytes]  # by a tenant, a digest
 
 
 class GrammarTrials:
@@ -56,32 +56,33 @@ class GrammarTrials:
         """Raises InvalidRequest for constraints that do not compile in time, and Unavailable when
         too many others are waiting, or too many of the tenant's own."""
         key = tuple(constraints)
-        verdict = self._recall(key)
+        digest = digest_of(key)  # once: the texts can be a megabyte
+        verdict = self._recall(digest)
         if verdict is None:
             # A client that leaves does not take the trial along: it would free its place too soon.
-            asked = (tenant, key)
-            verdict = await asyncio.shield(self._judging.get(asked) or self._begin(asked))
+            asked = (tenant, digest)
+            verdict = await asyncio.shield(self._judging.get(asked) or self._begin(asked, key))
         if not verdict.is_good:
             raise self._refusal(key, verdict)
 
-    def _begin(self, asked: Asked) -> "asyncio.Task[Verdict]":
+    def _begin(self, asked: Asked, key: Key) -> "asyncio.Task[Verdict]":
         """In the tenant's own turn, whoever else has asked for the same. Raises Unavailable."""
-        tenant, key = asked
+        tenant, digest = asked
         if self._turns.num_in_hand(tenant) >= _MAX_OF_TENANT:
             raise too_many("schemas of this tenant")
         if len(self._judging) >= _MAX_WAITING:
             raise too_many("schemas")
         turn = self._turns.join(tenant)
-        task = self._judging[asked] = asyncio.create_task(self._judge(key, turn))
+        task = self._judging[asked] = asyncio.create_task(self._judge(key, digest, turn))
         task.add_done_callback(partial(self._end, asked, turn))
         return task
 
-    async def _judge(self, key: Key, turn: Turn) -> Verdict:
+    async def _judge(self, key: Key, digest: bytes, turn: Turn) -> Verdict:
         await turn.has_come.wait()
-        verdict = self._recall(key)  # another tenant's turn may have come first
+        verdict = self._recall(digest)  # another tenant's turn may have come first
         if verdict is None:
             verdict = await self._try_out(key)
-            self._remember(key, verdict)
+            self._remember(digest, verdict)
         return verdict
 
     def _end(self, asked: Asked, turn: Turn, trial: "asyncio.Task[Verdict]") -> None:
@@ -91,12 +92,11 @@ class GrammarTrials:
         if not trial.cancelled():
             trial.exception()  # taken note of: all who wanted it may have left
 
-    def _recall(self, key: Key) -> Verdict | None:
-        noted, verdict = self._remembered.get(digest_of(key), (0.0, None))
+    def _recall(self, digest: bytes) -> Verdict | None:
+        noted, verdict = self._remembered.get(digest, (0.0, None))
         return verdict if monotonic() - noted < _REMEMBERED_S else None
 
-    def _remember(self, key: Key, verdict: Verdict) -> None:
-        digest = digest_of(key)
+    def _remember(self, digest: bytes, verdict: Verdict) -> None:
         self._remembered[digest] = (monotonic(), verdict)
         self._remembered.move_to_end(digest)
         while len(self._remembered) > _MAX_REMEMBERED:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.constraints import find_constraints
+from app.core.constraints import MAX_TOTAL_BYTES, find_constraints
 from app.core.errors import InvalidRequest
 from app.core.regex_budget import written_out
 from tests.unit.limits import DEFAULT_LIMITS
@@ -184,3 +184,15 @@ def test_repetitions_are_written_out(pattern: str, size: int) -> None:
 @given(st.text(alphabet="ab()[]{},0123456789\\|*+?^", max_size=60))
 def test_any_text_has_a_size(pattern: str) -> None:
     assert written_out(pattern) >= 0
+
+
+def test_the_schemas_of_a_request_are_bounded_together_as_they_are_written_out() -> None:
+    schema = {"description": "😀" * 5000}  # twelve bytes each, escaped
+    tool = {"type": "function", "function": {"parameters": schema}}
+    num_within = MAX_TOTAL_BYTES // len(json.dumps(schema))
+    assert len(find({"tools": [tool] * num_within})) == num_within
+    error = refused({"tools": [tool] * (num_within + 1)})
+    assert error.code == "schema_too_complex"
+    assert error.param == f"tools.{num_within}.function.parameters"
+    large = {"description": "x" * MAX_TOTAL_BYTES}
+    assert len(find(formatted(large), max_schema_bytes=2 * MAX_TOTAL_BYTES)) == 1
