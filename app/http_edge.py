@@ -206,7 +206,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
+        if self.is_in_head:  # else a trailer: it counts, and nobody may take it for a header
+            super().on_header(name, value)
         if name.lower() == b"transfer-encoding" and value.strip().lower() != b"chunked":
             raise ValueError("a body in an encoding that nobody undoes")
         self.num_headers += 1

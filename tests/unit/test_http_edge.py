@@ -228,6 +228,29 @@ def test_an_upgrade_opens_no_larger_head(head: bytes) -> None:
     assert refused(exchange(head), 431)["code"] == "headers_too_large"
 
 
+def test_a_trailer_is_no_header() -> None:
+    """What comes before a service looks at headers, and never at trailers."""
+
+    async def say_headers(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": repr(scope["headers"]).encode()})
+
+    async def use(port: int) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = b"POST / HTTP/1.1\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+        writer.write(head + b"1\r\nx\r\n0\r\nauthorization: Bearer sk\r\n\r\n")
+        try:
+            return await reader.read()
+        finally:
+            writer.close()
+
+    answer: bytes = with_listener(use, say_headers)
+    assert b"transfer-encoding" in answer
+    assert b"authorization" not in answer
+
+
 def test_trailers_that_are_too_large_are_a_431() -> None:
     chunks = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
     assert refused(exchange(chunks + b"a: b\r\n" * 30), 431)["code"] == "headers_too_large"
