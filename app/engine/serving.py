@@ -34,6 +34,7 @@ from app.engine.loading import build_engine, read_loaded_model
 from app.engine.output_socket import OutputSocket, read_directly
 from app.engine.processes import kill_children
 from app.engine.refusal_filter import filter_refusals
+from app.engine.renderer_turns import take_turns
 from app.engine.warm_up import warm_up
 
 # Hardly anything is garbage that only the collector finds; Python's own 700 cost a request 5 %.
@@ -75,6 +76,7 @@ class Engine:
         filter_refusals()
         bound_messages()
         client = self._built.client
+        take_turns(client.renderer)
         end_at_once_on_crash()
         client._run_output_handler()
         await client.collective_rpc("end_worker_at_once_on_crash")
