@@ -11,7 +11,8 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.context import RequestContext, context_of, header_of
-from app.core.client_connection import connection_of
+from app.core.body_room import BodyRoom, HeldBody
+from app.core.client_connection import ClientConnection, connection_of
 from app.core.constraints import Constraint
 from app.core.errors import InvalidRequest, RequestError
 from app.core.parsed_body import hand_on
@@ -23,6 +24,8 @@ from app.core.turns import Turns
 # A larger body is checked in a thread, so that streams go on meanwhile: 2 MB of tools take 0.1 s.
 # In one thread: several would keep the event loop waiting for the interpreter's lock, 5 ms each.
 _MAX_INLINE_BYTES = 16_384
+# Of a tenant's bodies in hand together, not counting shorter ones; two of the longest at least.
+MAX_HELD_BYTES = 1 << 28
 
 
 class ClientGone(Exception):
@@ -50,6 +53,7 @@ class JsonBody:
         self.app, self.max_bytes, self.timeout_s, self.rules = app, max_bytes, timeout_s, rules
         self.try_constraints = try_constraints
         self.checker, self.turns = ThreadPoolExecutor(1, "body"), Turns(1)
+        self.room = BodyRoom(max(MAX_HELD_BYTES, 2 * max_bytes))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         context = context_of(scope) if scope["type"] == "http" else None
@@ -57,30 +61,36 @@ class JsonBody:
         if context is None or route is None or route.method != "POST" or not route.needs_engine:
             return await self.app(scope, receive, send)  # nothing reads a body there
         self.check_headers(scope)
-        client = connection_of(scope)
-        try:
-            if client is not None and client.has_sent_all:
-                body = await self.read(receive)
-            else:
-                body = await self.read_in_time(receive)
-        except ClientGone:
-            return None
-        context.has_unread_body = False
-        check = partial(self.check, context, route, body)
         tenant = context.key.tenant if context.key else None
+        held = self.room.open(tenant)
+        try:
+            body = await self.receive_body(connection_of(scope), receive, held)
+            context.has_unread_body = False
+            checked = await self.check_body(context, route, body, tenant)
+            if checked.body is not body:
+                body = checked.body
+                scope = {**scope, "headers": with_length(scope["headers"], len(body))}
+            context.meter.note_asked(checked.fields)
+            if len(body) <= _MAX_INLINE_BYTES:  # a longer one is judged by those who stop early
+                hand_on(scope, checked.fields)
+            await self.app(scope, replay(body, receive), send)
+        except ClientGone:
+            pass
+        finally:
+            held.end()
+        return None
+
+    async def check_body(
+        self, context: RequestContext, route: Route, body: bytes, tenant: str | None
+    ) -> CheckedBody:
+        check = partial(self.check, context, route, body)
         if len(body) <= _MAX_INLINE_BYTES:
             checked = check()
         else:
             checked = await self.in_turn(tenant, check)
         if checked.constraints:
             await self.try_constraints(checked.constraints, tenant)
-        if checked.body is not body:
-            body = checked.body
-            scope = {**scope, "headers": with_length(scope["headers"], len(body))}
-        context.meter.note_asked(checked.fields)
-        if len(body) <= _MAX_INLINE_BYTES:  # a longer one is judged by those who stop early
-            hand_on(scope, checked.fields)
-        return await self.app(scope, replay(body, receive), send)
+        return checked
 
     async def in_turn(self, tenant: str | None, check: Callable[[], CheckedBody]) -> CheckedBody:
         """In the thread. Tenants take turns: who sends many long bodies keeps nobody else's."""
@@ -122,10 +132,15 @@ class JsonBody:
                 code="unsupported_media_type",
             )
 
-    async def read_in_time(self, receive: Receive) -> bytes:
+    async def receive_body(
+        self, client: ClientConnection | None, receive: Receive, held: HeldBody
+    ) -> bytes:
+        """The whole body. Raises ClientGone."""
+        if client is not None and client.has_sent_all:
+            return await self.read(receive, held)
         try:
             async with asyncio.timeout(self.timeout_s):
-                return await self.read(receive)
+                return await self.read(receive, held)
         except TimeoutError:
             raise RequestError(
                 f"The body was not there within {self.timeout_s:g} s.",
@@ -133,8 +148,8 @@ class JsonBody:
                 code="body_timeout",
             ) from None
 
-    async def read(self, receive: Receive) -> bytes:
-        """The whole body; stops at the first byte too many."""
+    async def read(self, receive: Receive, held: HeldBody) -> bytes:
+        """Stops at the first byte too many."""
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -145,6 +160,8 @@ class JsonBody:
             size += len(chunk)
             if size > self.max_bytes:
                 raise self.too_large()
+            if size > _MAX_INLINE_BYTES:
+                held.grow_to(size)
             chunks.append(chunk)
             if not message.get("more_body", False):
                 return b"".join(chunks)
