@@ -5,6 +5,7 @@ and for requests that the client's `traceparent` says not to sample, spans cost 
 A span holds numbers and names, never what was said.
 """
 
+import logging
 from collections.abc import Iterator
 
 from opentelemetry import trace
@@ -24,6 +25,8 @@ class Tracing:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         self.tracer = trace.get_tracer("gateway")
+        # It would quote a `tracestate` that it cannot read: 8 KiB of anybody's words in our log.
+        logging.getLogger("opentelemetry.trace.span").setLevel(logging.ERROR)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

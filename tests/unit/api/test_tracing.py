@@ -44,6 +44,7 @@ def ask(
     *,
     traces: bool,
     path: str = "/v1/chat/completions",
+    tracestate: str = "a=b",
     **more: object,
 ) -> httpx.Response:
     async def show(request: Any) -> Any:
@@ -54,7 +55,8 @@ def ask(
     resources = Resources(state, keys, Metrics(CollectorRegistry()), "0", "bundled")
     app = app_with(resources, engine, traces=traces)
     transport = httpx.ASGITransport(app=app)
-    headers = {"authorization": f"Bearer {SECRET}", "traceparent": TRACEPARENT, "tracestate": "a=b"}
+    headers = {"authorization": f"Bearer {SECRET}", "traceparent": TRACEPARENT}
+    headers["tracestate"] = tracestate
 
     async def send() -> httpx.Response:
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -116,3 +118,12 @@ def test_what_does_not_reach_the_engine_leaves_no_span(
 ) -> None:
     assert ask(engine, state, traces=True, path=path).status_code in (404, 405)
     assert not spans.get_finished_spans()
+
+
+@pytest.mark.usefixtures("exporter")
+def test_a_tracestate_that_cannot_be_read_is_not_quoted_in_the_log(
+    engine: ScriptedEngine, state: ServiceState, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = ask(engine, state, traces=True, tracestate="what nobody is to read")
+    assert asked.status_code == 200
+    assert "nobody is to read" not in caplog.text
