@@ -15,6 +15,9 @@ from app.core.request_bounds import as_number
 
 # How the APIs name the number of tokens that a client wants at most, the newer name first.
 _ASKED_FOR = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+# Of all completions that come whole, by the longest that they may be; 16 of 4,096 tokens with 20
+# each would hold up every stream for half a minute. One of them, the default, is within.
+MAX_WHOLE_LOGPROBS = 4096 * 21
 # A cancelled task needs some turns of the event loop, and no more.
 _LAST_WORDS_S, _LOOK_S = 0.5, 0.002
 
@@ -45,6 +48,7 @@ class Meter:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    whole_logprobs: int = 0
     finish_reason: str | None = None
     ticket: Ticket | None = None
     place: Place | None = None  # while the engine works for it; the last one, where it has several
@@ -100,6 +104,18 @@ class Meter:
         return (
             f"The context length is {max_model_len} tokens: the prompt has {prompt_tokens} and "
             f"{self.asked_in or 'max_tokens'} asks for {asked}, {prompt_tokens + asked} together."
+        )
+
+    def whole_logprobs_excess(self, num_completion: int, num_each: int) -> str:
+        """Why an answer that comes whole could have too many log probabilities with those of one
+        more prompt's completions: `num_completion` tokens at most, with `num_each` alternatives;
+        empty where it could not."""
+        self.whole_logprobs += num_completion * (num_each + 1)
+        if self.whole_logprobs <= MAX_WHOLE_LOGPROBS:
+            return ""
+        return (
+            f"The log probabilities of the answer may come to {self.whole_logprobs}; without stream"
+            f" it may have {MAX_WHOLE_LOGPROBS}. Ask for fewer tokens, choices or alternatives."
         )
 
 

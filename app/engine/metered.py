@@ -44,6 +44,7 @@ class MeteredAsyncLLM(AsyncLLM):  # type: ignore[misc]
         if sentence := meter.overflow(num_prompt, longest):
             raise VLLMValidationError(sentence, parameter=meter.asked_in or None)
         need = foresee(meter, sampling_params, num_prompt, longest - num_prompt)
+        refuse_whole_logprobs(meter, sampling_params, need[1])
         if ticket := meter.ticket:
             prompt = salted(prompt, ticket)
         outputs = self._generate(prompt, sampling_params, request_id, options)
@@ -68,6 +69,16 @@ class MeteredAsyncLLM(AsyncLLM):  # type: ignore[misc]
         if meter is not None and internal and isinstance(request_id, str):
             meter.count(num_unseen(self.output_processor, request_id))
         await super().abort(request_id, internal)
+
+
+def refuse_whole_logprobs(meter: Meter, params: SamplingParams, num_completion: int) -> None:
+    """Raises VLLMValidationError where those of an answer that comes whole may be too many: it is
+    made on the event loop."""
+    num_each = params.logprobs
+    if num_each is None or params.output_kind is not RequestOutputKind.FINAL_ONLY:
+        return
+    if sentence := meter.whole_logprobs_excess(num_completion, num_each):
+        raise VLLMValidationError(sentence, parameter="logprobs")
 
 
 def num_unseen(processor: Any, request_id: str) -> int:
